@@ -1,0 +1,29 @@
+"""Labels and annotations that the programs agree on. Selectors use these and nothing else."""
+
+from typing import Final
+
+GROUP: Final = "headgate.dev"
+VERSION: Final = "v1alpha1"
+API_VERSION: Final = f"{GROUP}/{VERSION}"
+
+MANAGED_BY: Final = "app.kubernetes.io/managed-by"
+PART: Final = f"{GROUP}/part"
+"""`model-server` on pods of models and what belongs to them, `gateway` and `operator` on ours."""
+MODEL: Final = f"{GROUP}/model"
+"""metadata.name of the ModelDeployment."""
+MODEL_UID: Final = f"{GROUP}/model-uid"
+"""Its uid: a pod joins a pool only with it."""
+VARIANT: Final = f"{GROUP}/variant"
+REVISION: Final = f"{GROUP}/revision"
+COHORT: Final = f"{GROUP}/cohort"
+APPLIED: Final = f"{GROUP}/applied"
+"""Annotation: digest of the manifest that we applied last; equal ones are not written again."""
+
+MODEL_SERVER: Final = "model-server"
+GATEWAY: Final = "gateway"
+OPERATOR: Final = "operator"
+
+HTTP_PORT: Final = 8000
+GRPC_PORT: Final = 8001
+METRICS_PORT: Final = 8002
+"""Triton's three ports."""

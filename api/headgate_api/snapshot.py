@@ -1,0 +1,178 @@
+"""The snapshot: the compiled policy that gateways enforce, and the only thing they are told.
+
+It lies in the operator's namespace as ConfigMaps: immutable shards, named by their content, and one
+pointer that lists them. A gateway runs the pointer with the highest (epoch, sequence) it has seen.
+
+Skew rules. `Pointer.schema` changes only when the layout of the pointer, the shards or `Entry`
+changes. What a *body* means grows by optional fields; a field that an older gateway must not ignore
+adds a word to `Entry.requires`, and a gateway without the word keeps its old copy of that object.
+"""
+
+from typing import Any, Final, Literal, TypeAlias
+
+import msgspec
+
+SCHEMA: Final = 1
+POINTER: Final = "headgate-snapshot"
+"""Name of the ConfigMap with the pointer; shards are `headgate-snapshot-<digest>`."""
+POINTER_KEY: Final = "pointer.json"
+SHARD_KEY: Final = "shard.json"
+LABEL: Final = "headgate.dev/snapshot"
+"""Label of pointer and shards, with the value `pointer` or `shard`."""
+
+Kind: TypeAlias = Literal["ModelDeployment", "RoutingPolicy", "TenantQuota", "SafetyPolicy"]
+Digest: TypeAlias = str
+"""SHA-256 of a shard's bytes: its first 32 hex digits."""
+
+
+class Identity(msgspec.Struct, frozen=True, kw_only=True, order=True):
+    """Which object an entry stands for."""
+
+    kind: Kind
+    namespace: str
+    name: str
+
+
+class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One object as accepted last. `body` is one of the four `...Body` below, as raw JSON."""
+
+    kind: Kind
+    namespace: str
+    name: str
+    uid: str
+    generation: int
+    requires: tuple[str, ...] = ()
+    body: msgspec.Raw
+
+    @property
+    def identity(self) -> Identity:
+        return Identity(kind=self.kind, namespace=self.namespace, name=self.name)
+
+
+class Shard(msgspec.Struct, frozen=True, kw_only=True):
+    """The entries of one bucket, in the order of their identities."""
+
+    entries: tuple[Entry, ...]
+
+
+class Pointer(msgspec.Struct, frozen=True, kw_only=True):
+    """What a gateway reads first. `(epoch, sequence)` only ever rises."""
+
+    schema: int
+    epoch: int
+    """Lease transitions of the operator that wrote it: a deposed leader has a lower one."""
+    sequence: int
+    shards: tuple[Digest, ...]
+    """One per bucket. An empty bucket is the empty string and has no ConfigMap."""
+
+    @property
+    def version(self) -> tuple[int, int]:
+        return (self.epoch, self.sequence)
+
+
+class Cohort(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Pods that answer alike: one variant at one revision."""
+
+    name: str
+    """Value of the pods' label `headgate.dev/cohort`."""
+    variant: str
+    revision: str
+    runtime: Literal["triton-llmapi", "triton-python"]
+    """Which adapter speaks to them."""
+    served_model: str
+    """Triton's model name in the URL: `/v2/models/<served_model>/generate_stream`."""
+
+
+class ModelBody(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A ModelDeployment: which pods answer to a public name, and how prompts are written."""
+
+    public_name: str
+    created: int = 0
+    """Seconds since 1970 of the object's creation; `created` of `GET /v1/models`."""
+    cohorts: tuple[Cohort, ...] = ()
+    chat_template: str | None = None
+    """Jinja source. None: the standard template (`policy.chat`)."""
+    max_context_tokens: int | None = None
+    suspended: bool = False
+
+
+class Target(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Where a route leads: a ModelDeployment of the same namespace."""
+
+    model: str
+    """metadata.name, not the public name."""
+    weight: int = 1
+
+
+class RouteBody(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A RoutingPolicy. `models` holds only the names that it won (api/README.md D4)."""
+
+    models: tuple[str, ...]
+    targets: tuple[Target, ...]
+    created: int = 0
+
+
+class ApiKey(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One API key of a tenant, by digest. The key itself never leaves its Secret."""
+
+    sha256: str
+    """Hex SHA-256 of the whole key."""
+    name: str
+    """Entry of the Secret: the key's id in logs."""
+    user: str | None = None
+    expires_at: int | None = None
+    """Seconds since 1970."""
+
+
+class TenantBody(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A TenantQuota."""
+
+    tenant: str
+    keys: tuple[ApiKey, ...] = ()
+    allowed_models: tuple[str, ...] | None = None
+    """Globs over public names. None: every name of the namespace."""
+
+
+class InputRule(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A pattern (RE2) over the client's text; a match refuses the request."""
+
+    name: str
+    pattern: str
+    explanation: str | None = None
+
+
+class SafetyBody(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A SafetyPolicy. It binds the tenants and models of its namespace that match."""
+
+    models: tuple[str, ...] | None = None
+    tenants: tuple[str, ...] | None = None
+    shadow: bool = False
+    """Decide and count, but let pass."""
+    rules: tuple[InputRule, ...] = ()
+
+
+Body: TypeAlias = ModelBody | RouteBody | TenantBody | SafetyBody
+BODIES: Final[dict[Kind, Any]] = {
+    "ModelDeployment": ModelBody,
+    "RoutingPolicy": RouteBody,
+    "TenantQuota": TenantBody,
+    "SafetyPolicy": SafetyBody,
+}
+FEATURES: Final = frozenset({"input-rules"})
+"""Words that a gateway of this release understands in `Entry.requires`."""
+
+
+class GatewayReport(msgspec.Struct, frozen=True, kw_only=True):
+    """Answer of `GET /snapshot` on a gateway's admin port: what it runs and what it can read."""
+
+    schema: int
+    epoch: int
+    sequence: int
+    reads: tuple[int, ...] = (SCHEMA,)
+    features: tuple[str, ...] = ()
+    kept: tuple[Identity, ...] = ()
+    """Objects whose newer version it could not take, because of an unknown `requires`."""
+
+    @property
+    def version(self) -> tuple[int, int]:
+        return (self.epoch, self.sequence)

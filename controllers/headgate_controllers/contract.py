@@ -1,0 +1,146 @@
+"""What a pure controller and the operator's process promise each other."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeAlias, TypeVar
+
+from headgate_api.conditions import Reason
+from headgate_api.snapshot import Entry
+
+Manifest: TypeAlias = Mapping[str, Any]
+"""An object as the API server has it (JSON)."""
+Seen = TypeVar("Seen")
+
+
+class Key(NamedTuple):
+    """Which object to look at: never what happened to it."""
+
+    kind: str
+    namespace: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """A decision in words: a reason for machines and a sentence for people."""
+
+    reason: Reason
+    sentence: str
+    warning: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What one pass wants. The operator writes it; plan() itself touches nothing."""
+
+    status: Manifest  # `.status` in full, applied once, after everything else
+    wanted: tuple[Manifest, ...] = ()  # applied in this order, skipped where equal
+    unwanted: tuple[Key, ...] = ()  # deleted by name: absence from `wanted` deletes nothing
+    entry: Entry | None = None  # this object in the snapshot; None: it is not in force
+    notes: tuple[Note, ...] = ()  # become events, when they are new
+    requeue_after: float | None = None  # s; None: only an event can change the answer
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A Secret's or ConfigMap's entries, read just now for this pass."""
+
+    data: Mapping[str, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """The API server says that there is no such object."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """Could not be read: what was known before stays in force."""
+
+    why: str  # for people: "403 Forbidden", "timeout"
+
+
+Found: TypeAlias = Document | Missing | Unreadable
+
+
+class Programmed(NamedTuple):
+    """How far gateways are with the snapshot that holds an object's newest entry."""
+
+    state: Literal["AllGateways", "GatewaysBehind", "NoGateways"]
+    behind: tuple[str, ...] = ()  # names of gateway pods
+
+
+class Cache(Protocol):
+    """The operator's read-only view of the cluster. Manifests carry no managedFields."""
+
+    def get(self, key: Key) -> Manifest | None: ...
+
+    def all(self, kind: str, namespace: str | None = None) -> Iterable[Manifest]: ...
+
+    def owned(self, kind: str, uid: str) -> Iterable[Manifest]:
+        """Objects of `kind` whose controller is the object with `uid`."""
+        ...
+
+    def document(self, kind: Literal["Secret", "ConfigMap"], namespace: str, name: str) -> Found:
+        """What the pass fetched beforehand (`Controller.references`)."""
+        ...
+
+    def accepted(self, key: Key) -> Entry | None:
+        """The object's entry in the snapshot that is in force, the last accepted version."""
+        ...
+
+    def entries(self, kind: str) -> Iterable[Entry]:
+        """Every entry of `kind` that is in force."""
+        ...
+
+    def programmed(self, key: Key, generation: int) -> Programmed: ...
+
+    def answered(self, pod_uid: str) -> str | None:
+        """Result of the pod's one-token probe: "" answered, a sentence why not, None not yet."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """A kind that wakes a controller, and the keys of those that an object of it concerns."""
+
+    kind: str
+    wakes: Callable[[Manifest, Cache], Iterable[Key]]
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """What the chart sets and every decision may depend on."""
+
+    region: str
+    image: str  # the runtime image of models that name none
+    namespace: str  # the operator's own
+    default_replicas: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Controller(Generic[Seen]):
+    """One kind: what it watches, what it looks at, what it decides."""
+
+    kind: str
+    watches: tuple[Watch, ...]
+    references: Callable[[Manifest], Iterable[Key]]
+    """Secrets and ConfigMaps that a pass over the object needs; fetched before `observe`."""
+    observe: Callable[[Key, Cache, Environment], Seen | None]
+    """Freeze what plan() may look at. None: the object is gone, and its children with it."""
+    plan: Callable[[Seen, datetime], Plan]
+
+
+def key_of(manifest: Manifest) -> Key:
+    meta = manifest["metadata"]
+    return Key(manifest["kind"], meta.get("namespace", ""), meta["name"])
+
+
+def owner_of(manifest: Manifest) -> Key | None:
+    """The object that controls this one, if any."""
+    meta = manifest["metadata"]
+    for owner in meta.get("ownerReferences", ()):
+        if owner.get("controller"):
+            return Key(owner["kind"], meta["namespace"], owner["name"])
+    return None
