@@ -1,0 +1,1 @@
+"""Discrete-event simulator: drives the same pure decision code on public traces."""

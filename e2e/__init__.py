@@ -1,0 +1,1 @@
+"""End to end: the demo, the suites and the cases that need a whole cluster."""
