@@ -1,0 +1,1 @@
+"""The one Kubernetes client of Headgate, a thin layer on `kubernetes.aio`."""

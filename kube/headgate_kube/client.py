@@ -1,0 +1,300 @@
+"""Requests to the Kubernetes API: plain JSON in and out, errors by what a caller can do.
+
+Connections, TLS, proxies and credentials are the library's (`kubernetes.aio`). Its generated
+classes are left out: they would parse each object into models that we would turn back into JSON
+(4 times the CPU of a plain request, measured), and they know nothing of our kinds.
+
+Every object that comes out of this package has `apiVersion` and `kind`, and no managedFields.
+"""
+
+import json
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, Final, TypeAlias
+from urllib.parse import urlencode
+
+import aiohttp
+from kubernetes.aio.client.configuration import Configuration
+from kubernetes.aio.client.rest import RESTClientObject
+
+from headgate_api.errors import Conflict, Forbidden, HeadgateError, Invalid, NotFound, Unavailable
+from headgate_kube import configuration
+from headgate_kube.resources import BY_KIND, Resource
+
+Object: TypeAlias = dict[str, Any]
+Page: TypeAlias = tuple[list[Object], str]
+"""Objects, and the resource version of the list that they are part of."""
+
+PAGE: Final = 500  # objects per page of a list
+TIMEOUT: Final = aiohttp.ClientTimeout(total=30, sock_connect=5)  # s
+WATCH_TIMEOUT: Final = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=90)
+"""The server sends a bookmark about once a minute: a stream silent for longer is dead."""
+LATER: Final = frozenset({401, 408, 429, 500, 502, 503, 504})
+"""Statuses that another try may cure; 401 because tokens rotate."""
+BAD_PATCH: Final = "failed to create typed patch object"
+"""How the server says, as a 500, that an applied manifest has a field that its kind lacks."""
+METADATA: Final = "application/json;as=PartialObjectMetadata{};g=meta.k8s.io;v=v1"
+
+
+class Expired(Unavailable):
+    """The resource version or the page is too old for the server. List again."""
+
+
+class Client:
+    """One API server, as one user. Every method raises the errors of `headgate_api.errors`."""
+
+    def __init__(self, settings: Configuration, *, user_agent: str) -> None:
+        self.settings = settings
+        self._rest = RESTClientObject(settings)
+        self._agent = user_agent
+
+    @classmethod
+    async def connect(
+        cls, *, user_agent: str, kubeconfig: str | None = None, context: str | None = None
+    ) -> "Client":
+        return cls(await configuration.load(kubeconfig, context), user_agent=user_agent)
+
+    async def close(self) -> None:
+        await self._rest.close()
+
+    async def get(self, resource: Resource, namespace: str | None, name: str) -> Object:
+        return await self._object(resource, "GET", resource.path(namespace, name))
+
+    async def list(
+        self,
+        resource: Resource,
+        namespace: str | None = None,
+        *,
+        selector: str = "",
+        fields: str = "",
+        metadata_only: bool = False,
+    ) -> Page:
+        """Read all objects and the resource version to watch from."""
+        found: list[Object] = []
+        version = ""
+        pages = self.pages(
+            resource, namespace, selector=selector, fields=fields, metadata_only=metadata_only
+        )
+        async for page, version in pages:  # noqa: B007 - that of the last page counts
+            found += page
+        return found, version
+
+    async def pages(
+        self,
+        resource: Resource,
+        namespace: str | None = None,
+        *,
+        selector: str = "",
+        fields: str = "",
+        metadata_only: bool = False,
+    ) -> AsyncGenerator[Page, None]:
+        """Read page by page, so that no more than one page is in memory at once.
+
+        Raises:
+            Expired: between two pages the snapshot that they belong to was compacted away.
+        """
+        query = {"limit": str(PAGE), "labelSelector": selector, "fieldSelector": fields}
+        accept = METADATA.format("List") if metadata_only else "application/json"
+        while True:
+            answer = await self._json("GET", resource.path(namespace), query, accept=accept)
+            meta = answer["metadata"]
+            # A list of metadata alone says null where it is empty.
+            items = answer["items"] or ()
+            yield [tidy(resource, item) for item in items], meta["resourceVersion"]
+            if not meta.get("continue"):
+                return
+            query["continue"] = meta["continue"]
+
+    async def create(
+        self, resource: Resource, namespace: str | None, body: Mapping[str, Any]
+    ) -> Object:
+        return await self._object(resource, "POST", resource.path(namespace), body=body)
+
+    async def replace(self, resource: Resource, body: Mapping[str, Any]) -> Object:
+        """Write the whole object. With a resourceVersion in it: only over exactly that version."""
+        meta = body["metadata"]
+        path = resource.path(meta.get("namespace"), meta["name"])
+        return await self._object(resource, "PUT", path, body=body)
+
+    async def apply(self, manifest: Mapping[str, Any], *, manager: str) -> Object:
+        """Make the named fields so (server-side apply), taking them from whoever has them."""
+        return await self._apply(manifest, manager, subresource="")
+
+    async def apply_status(self, manifest: Mapping[str, Any], *, manager: str) -> Object:
+        """Apply `.status` alone; everything else in `manifest` only says which object is meant."""
+        return await self._apply(manifest, manager, subresource="status")
+
+    async def _apply(
+        self, manifest: Mapping[str, Any], manager: str, *, subresource: str
+    ) -> Object:
+        resource = BY_KIND[manifest["kind"]]
+        meta = manifest["metadata"]
+        query = {"fieldManager": manager, "force": "true", "fieldValidation": "Strict"}
+        path = resource.path(meta.get("namespace"), meta["name"], subresource)
+        kind = "application/apply-patch+yaml"
+        return await self._object(resource, "PATCH", path, query, body=manifest, content_type=kind)
+
+    async def merge(
+        self,
+        resource: Resource,
+        namespace: str | None,
+        name: str,
+        patch: Mapping[str, Any],
+        *,
+        subresource: str = "",
+    ) -> Object:
+        """Change the named fields (JSON merge patch; null removes one)."""
+        path = resource.path(namespace, name, subresource)
+        kind = "application/merge-patch+json"
+        return await self._object(resource, "PATCH", path, body=patch, content_type=kind)
+
+    async def delete(
+        self, resource: Resource, namespace: str | None, name: str, *, uid: str | None = None
+    ) -> bool:
+        """Delete, and say whether there was anything to delete.
+
+        With a `uid`, only the object that has it: one that took the name since then stays.
+        """
+        body: Object = {"propagationPolicy": "Background"}
+        if uid is not None:
+            body["preconditions"] = {"uid": uid}
+        try:
+            await self._json("DELETE", resource.path(namespace, name), body=body)
+        except (NotFound, Conflict):
+            return False
+        return True
+
+    async def stream(
+        self,
+        resource: Resource,
+        namespace: str | None,
+        *,
+        selector: str,
+        fields: str,
+        metadata_only: bool,
+        version: str,
+        seconds: float,
+    ) -> AsyncGenerator[tuple[str, Object], None]:
+        """Follow changes since `version` for about `seconds`; ends quietly when they are over.
+
+        Yields:
+            ADDED, MODIFIED, DELETED or BOOKMARK, and the object.
+
+        Raises:
+            Expired: the server no longer knows what happened since `version`.
+        """
+        query = {
+            "watch": "1",
+            "allowWatchBookmarks": "true",
+            "resourceVersion": version,
+            "timeoutSeconds": str(max(1, int(seconds))),
+            "labelSelector": selector,
+            "fieldSelector": fields,
+        }
+        accept = METADATA.format("") if metadata_only else "application/json"
+        path = resource.path(namespace)
+        async with self._answer("GET", path, query, accept=accept, timeout=WATCH_TIMEOUT) as answer:
+            async for line in answer.content:
+                event = json.loads(line)
+                if event["type"] == "ERROR":
+                    raise _error(event["object"].get("code", 500), event["object"], None)
+                yield event["type"], tidy(resource, event["object"])
+
+    async def _object(
+        self,
+        resource: Resource,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None = None,
+        *,
+        body: Mapping[str, Any] | None = None,
+        content_type: str = "application/json",
+    ) -> Object:
+        answer = await self._json(method, path, query, body=body, content_type=content_type)
+        return tidy(resource, answer)
+
+    async def _json(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None = None,
+        *,
+        body: Mapping[str, Any] | None = None,
+        content_type: str = "application/json",
+        accept: str = "application/json",
+    ) -> Object:
+        async with self._answer(
+            method, path, query, body=body, content_type=content_type, accept=accept
+        ) as answer:
+            found: Object = json.loads(await answer.read())
+            return found
+
+    @asynccontextmanager
+    async def _answer(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None = None,
+        *,
+        body: Mapping[str, Any] | None = None,
+        content_type: str = "application/json",
+        accept: str = "application/json",
+        timeout: aiohttp.ClientTimeout = TIMEOUT,  # noqa: ASYNC109 - handed on to aiohttp
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        asked = urlencode({key: value for key, value in (query or {}).items() if value})
+        url = self.settings.host + path + (f"?{asked}" if asked else "")
+        headers = {"Accept": accept, "Content-Type": content_type, "User-Agent": self._agent}
+        if bearer := await self.settings.get_api_key_with_prefix("BearerToken", alias=None):
+            headers["Authorization"] = bearer
+        try:
+            wrapped = await self._rest.request(  # type: ignore[no-untyped-call]
+                method, url, headers=headers, body=body, _request_timeout=timeout
+            )
+            answer: aiohttp.ClientResponse = wrapped.response
+            async with answer:
+                if answer.status >= 400:
+                    raise _error(
+                        answer.status, await _status(answer), answer.headers.get("Retry-After")
+                    )
+                yield answer
+        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+            # ValueError: the answer was cut in the middle of its JSON.
+            what = str(error) or type(error).__name__
+            raise Unavailable(f"{method} {path}: no answer from the API server: {what}") from error
+
+
+def tidy(resource: Resource, item: Object) -> Object:
+    """Name the kind, which items of a list and metadata-only objects lack, and drop noise."""
+    item["apiVersion"], item["kind"] = resource.api_version, resource.kind
+    item.get("metadata", {}).pop("managedFields", None)
+    return item
+
+
+async def _status(answer: aiohttp.ClientResponse) -> Object:
+    """Read the error's body; what is not JSON (a proxy's page) becomes the message."""
+    text = await answer.text(errors="replace")
+    try:
+        found = json.loads(text)
+    except ValueError:
+        found = None
+    return found if isinstance(found, dict) else {"message": text[:200]}
+
+
+def _error(code: int, status: Object, retry_after: str | None) -> HeadgateError:
+    message = status.get("message") or f"the API server answered {code}"
+    match code:
+        case 403:
+            return Forbidden(message)
+        case 404:
+            return NotFound(message)
+        case 409:
+            return Conflict(message)
+        case 410:
+            return Expired(message)
+        case 500 if message.startswith(BAD_PATCH):
+            return Invalid(message)
+        case _ if code in LATER:
+            given = status.get("details", {}).get("retryAfterSeconds") or retry_after
+            return Unavailable(message, after=float(given) if given else None)
+        case _:
+            return Invalid(message)
