@@ -96,8 +96,8 @@ bench-control: venv ## the control plane: convergence, writes at rest, memory, a
 	@$(BIN)/python -m bench.control
 
 .PHONY: soak-overload
-soak-overload: venv ## two minutes of overload on one pod: nothing may restart
-	HEADGATE_OVERLOAD_SECONDS=120 $(PYTEST) -m cluster e2e -k overload
+soak-overload: venv ## minutes of overload on every pod: nothing may restart
+	HEADGATE_OVERLOAD_WAVES=12 $(PYTEST) -m cluster e2e -k overload
 
 .PHONY: clean
 clean: ## take the local cluster down, remove .venv and caches of the tools

@@ -41,7 +41,7 @@ def run(suite: Suite) -> bool:
     results = []
     for command in suite.commands:
         print(f"$ {' '.join(command)}", flush=True)
-        argv = [BIN / command[0], *command[1:]]
+        argv = [str(BIN / command[0]), *command[1:]]
         results.append(0 == subprocess.run(argv, cwd=ROOT, check=False).returncode)
     return all(results)
 

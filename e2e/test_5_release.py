@@ -1,0 +1,56 @@
+"""The release itself: upgraded one program at a time, objects deleted, uninstalled."""
+
+import json
+
+import pytest
+
+from e2e.conftest import Installed
+from e2e.harness import MODEL, RELEASE, Cluster, load, until
+from e2e.test_2_changes import PODS, settled
+
+pytestmark = pytest.mark.cluster
+
+
+def image_of(cluster: Cluster, workload: str) -> str:
+    found = json.loads(cluster.kubectl("get", workload, "-o", "json"))
+    return str(found["spec"]["template"]["spec"]["containers"][0]["image"])
+
+
+@pytest.mark.parametrize("program", ["operator", "gateway"])
+def test_one_program_is_upgraded_while_the_other_stays(
+    installed: Installed, cluster: Cluster, program: str
+) -> None:
+    """Operator new with gateway old, then the reverse; streams go on and a change still arrives."""
+    workload = {
+        "operator": "deployment/headgate-operator",
+        "gateway": "statefulset/headgate-gateway",
+    }
+    with load(cluster) as streams:
+        installed.upgrade(program)
+        cluster.kubectl("rollout", "status", workload[program], "--timeout=180s")
+        assert installed.next_image(program) == image_of(cluster, workload[program])
+        cluster.kubectl("scale", "mdep", MODEL, "--replicas=1")
+        settled(cluster, 1)
+        cluster.kubectl("scale", "mdep", MODEL, "--replicas=2")
+        settled(cluster, 2)
+        streams.more(4)
+    assert {} == dict(streams.failures)
+
+
+def test_deleting_the_objects_leaves_nothing_behind(cluster: Cluster) -> None:
+    cluster.kubectl("delete", "-f", "examples/quickstart/")
+    kinds = "deployments,services,poddisruptionbudgets,networkpolicies,configmaps,pods"
+    until(lambda: not cluster.all(kinds, PODS), 120, "no child is left")
+
+
+def test_uninstall_leaves_only_the_kept_crds(installed: Installed, cluster: Cluster) -> None:
+    cluster.helm("uninstall", RELEASE, "--wait", "--timeout=120s")
+
+    def left() -> list[str]:
+        kinds = "all,configmaps,secrets,serviceaccounts,roles,rolebindings,leases,pdb,netpol"
+        names = cluster.kubectl("get", kinds, "-o", "name").split()
+        return [name for name in names if "kube-root-ca" not in name and "sa/default" not in name]
+
+    until(lambda: not [n for n in left() if "headgate" in n], 60, "nothing of the release is left")
+    crds = cluster.kubectl("get", "crds", "-o", "name")
+    assert "modeldeployments.headgate.dev" in crds
