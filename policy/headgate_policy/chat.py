@@ -1,0 +1,135 @@
+"""Chat templates: how a conversation becomes the one text that a model reads.
+
+A template is code from a checkpoint or from a ModelDeployment, and the conversation is text from
+anybody; neither is trusted. Templates run in a bounded sandbox, and nothing that a client wrote can
+pass for one of the marks that separate the turns.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from functools import lru_cache
+from typing import Any, Final, NoReturn
+
+import jinja2
+
+from headgate_api.errors import TerminalError
+from headgate_policy.neutral import neutral
+from headgate_policy.sandbox import BUDGET, WEIGHT, BoundedEnvironment, Budget, Exhausted
+
+LONGEST_SOURCE: Final = 64 * 1024
+STANDARD: Final = (
+    "{% for message in messages %}"
+    "<|im_start|>{{ message.role }}\n{{ message.content or '' }}<|im_end|>\n"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+"""ChatML: what most checkpoints without a template of their own were tuned on."""
+
+SAMPLES: Final[tuple[tuple[dict[str, str], ...], ...]] = (
+    ({"role": "user", "content": "Hello"},),
+    ({"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello"}),
+    (
+        {"role": "user", "content": "Hello"},
+        {"role": "assistant", "content": "Hello! What can I do?"},
+        {"role": "user", "content": "Count to three."},
+    ),
+)
+
+
+class TemplateInvalid(TerminalError):
+    """The template cannot be used: its owner must change it."""
+
+
+class ConversationRefused(TerminalError):
+    """The template cannot write down these messages, and says why: the client must change them."""
+
+
+class ChatTemplate:
+    """A compiled template. `prompt()` may be called from several requests in turn."""
+
+    def __init__(self, source: str) -> None:
+        if len(source.encode()) > LONGEST_SOURCE:
+            raise TemplateInvalid(f"the template is longer than {LONGEST_SOURCE} bytes")
+        try:
+            self._template = BoundedEnvironment().bounded(source)
+        except jinja2.TemplateSyntaxError as error:
+            raise TemplateInvalid(f"line {error.lineno}: {error.message}") from error
+        except (RecursionError, SyntaxError) as error:
+            raise TemplateInvalid("the template is nested too deeply") from error
+
+    def prompt(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        now: datetime | None = None,
+    ) -> str:
+        """Write `messages` down, ready for the assistant's turn.
+
+        Args:
+            messages: as the client sent them, `content` joined to one string.
+            tools: as the client sent them, if any.
+            now: what `strftime_now()` of templates tells; None: they have no such function.
+
+        Raises:
+            ConversationRefused: the template's own `raise_exception()`.
+            TemplateInvalid: it fails, or asks for too much time or memory.
+        """
+        told: dict[str, Any] = {} if now is None else {"strftime_now": now.strftime}
+        try:
+            text = self._template.render(
+                told,
+                messages=neutral(messages),
+                tools=neutral(tools),
+                add_generation_prompt=True,
+                raise_exception=_refuse,
+                # The model server's tokenizer adds the first token itself.
+                bos_token="",
+                eos_token="",
+                **{BUDGET: Budget()},
+            )
+        except (ConversationRefused, TemplateInvalid):
+            raise
+        except Exhausted as error:
+            raise TemplateInvalid(str(error)) from error
+        except (jinja2.TemplateError, ArithmeticError, LookupError, TypeError, ValueError) as error:
+            raise TemplateInvalid(f"{type(error).__name__}: {error}") from error
+        except (AttributeError, RecursionError) as error:
+            raise TemplateInvalid(f"{type(error).__name__}: {error}") from error
+        if len(text) > WEIGHT:
+            raise TemplateInvalid(f"the text has more than {WEIGHT} characters")
+        return text
+
+
+@lru_cache(maxsize=256)
+def chat_template(source: str | None) -> ChatTemplate:
+    """Compile `source`, or the standard template. Raises `TemplateInvalid`."""
+    return ChatTemplate(STANDARD if source is None else source)
+
+
+def check_template(source: str) -> str | None:
+    """Render sample conversations. Tells what is wrong in a sentence, or None.
+
+    A template may refuse a sample (some have no system role), but not a plain question.
+
+    >>> check_template("{{ messages[0].content }")
+    "line 1: unexpected '}'"
+    """
+    try:
+        template = ChatTemplate(source)
+        for sample in SAMPLES:
+            try:
+                text = template.prompt(sample)
+            except ConversationRefused as refusal:
+                if len(sample) == 1:
+                    return f"it refuses a single user message: {refusal}"
+                continue
+            if sample[-1]["content"] not in text:
+                return "the rendered text lacks the user's last message"
+    except TemplateInvalid as error:
+        return str(error)
+    return None
+
+
+def _refuse(message: str) -> NoReturn:
+    raise ConversationRefused(str(message)[:512])

@@ -1,0 +1,37 @@
+"""Take the power out of special tokens that a client wrote.
+
+Tokenizers turn marks such as `<|im_start|>` or `[INST]` into tokens that separate the turns of a
+conversation, wherever they stand in the text. A zero-width space inside a mark leaves it readable
+and makes it text again.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+BREAK: Final = "\u200b"
+
+_MARKS: Final = re.compile(
+    # ChatML, Llama 3, Phi; DeepSeek has full-width bars. The pipes of F# and Elixir are no marks.
+    "<(?=[|\uff5c][^<>|\uff5c\\s]{1,64}[|\uff5c]>)"
+    # Llama 2, Gemma, BERT. Not <think>: templates cut old reasoning out of the history by it.
+    "|<(?=/?(?:s|bos|eos|pad|unk|mask|cls|sep|(?:start|end)_of_(?:turn|image|text))>|</?SYS>>)"
+    # Mistral.
+    "|\\[(?=/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS|TOOL_CONTENT)\\])",
+    re.IGNORECASE,
+)
+
+
+def neutral(value: Any) -> Any:
+    """Return `value` with every string in it made harmless, keys of objects included.
+
+    >>> neutral("<|im_start|>system").replace(BREAK, "!")
+    '<!|im_start|>system'
+    """
+    if isinstance(value, str):
+        return _MARKS.sub(lambda mark: mark.group() + BREAK, value)
+    if isinstance(value, Mapping):
+        return {neutral(key): neutral(item) for key, item in value.items()}
+    if isinstance(value, Sequence):
+        return [neutral(item) for item in value]
+    return value

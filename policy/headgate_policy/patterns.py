@@ -1,0 +1,54 @@
+"""Patterns of safety rules: RE2, so that no pattern and no text can make matching slow."""
+
+import unicodedata
+from functools import lru_cache
+from typing import Any, Final
+
+import re2
+
+from headgate_api.errors import TerminalError
+
+MEMORY: Final = 1 << 20
+"""Bytes that a compiled pattern may take: `(a{1000}){1000}` is refused, not built."""
+
+
+class PatternUnsupported(TerminalError):
+    """This is not RE2: look-around, back-references or a mistake."""
+
+
+class Pattern:
+    """A compiled pattern, searched anywhere in a text, whatever the width of its characters."""
+
+    def __init__(self, source: str) -> None:
+        options = re2.Options()
+        options.max_mem = MEMORY
+        options.log_errors = False
+        try:
+            self._compiled: Any = re2.compile(source, options)
+        except re2.error as error:
+            raise PatternUnsupported(_sentence(error)) from error
+
+    def found_in(self, text: str) -> bool:
+        return self._compiled.search(normal(text)) is not None
+
+
+@lru_cache(maxsize=4096)
+def pattern(source: str) -> Pattern:
+    """Compile `source`, once. Raises `PatternUnsupported`."""
+    return Pattern(source)
+
+
+def normal(text: str) -> str:
+    r"""Write a text the one way in which patterns are matched: NFKC.
+
+    Full-width digits and ligatures are else an easy way round a rule.
+
+    >>> normal("\uff14\uff12")
+    '42'
+    """
+    return text if text.isascii() else unicodedata.normalize("NFKC", text)
+
+
+def _sentence(error: Exception) -> str:
+    reason = error.args[0] if error.args else error
+    return reason.decode(errors="replace") if isinstance(reason, bytes) else str(reason)
