@@ -3,6 +3,7 @@
 import fcntl
 import hashlib
 import os
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Final
 
 TREE: Final = Path(__file__).resolve().parents[3]
 """The checkout: what is built lies in it, what was built never does."""
+
+_ERROR: Final = re.compile(r"[EF]\d{4} \d\d:")
 
 
 def cache_root() -> Path:
@@ -29,11 +32,16 @@ def write(path: Path, content: str | bytes, mode: int = 0o644) -> None:
 
 
 def tail(path: Path, lines: int = 12) -> str:
-    """Return the last lines of a log: the part that says why."""
+    """Return the end of a log, and before it the last errors (klog and glog mark them) if earlier.
+
+    A Triton that cannot load its model says why 30 lines before it says goodbye.
+    """
     try:
-        return "\n".join(path.read_text(errors="replace").splitlines()[-lines:])
+        everything = path.read_text(errors="replace").splitlines()
     except OSError:
         return ""
+    errors = [line for line in everything[:-lines] if _ERROR.match(line)]
+    return "\n".join(line[:500] for line in (*errors[-3:], *everything[-lines:]))
 
 
 def digest_of(paths: Iterable[Path], root: Path, *more: str) -> str:

@@ -1,5 +1,6 @@
 """Server processes on loopback that end with us, and the little that one asks of them."""
 
+import os
 import signal
 import socket
 import ssl
@@ -39,6 +40,7 @@ class Server:
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=out,
+                start_new_session=True,  # so that stop() reaches its children too
             )
         return cls(name, process, log)
 
@@ -83,7 +85,8 @@ class Server:
             self.process.terminate()
             with suppress(subprocess.TimeoutExpired):
                 self.process.wait(seconds)
-        self.process.kill()
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
 
