@@ -79,7 +79,13 @@ class Cache(Protocol):
     def all(self, kind: str, namespace: str | None = None) -> Iterable[Manifest]: ...
 
     def owned(self, kind: str, uid: str) -> Iterable[Manifest]:
-        """Objects of `kind` whose controller is the object with `uid`."""
+        """Objects of `kind` whose controller, or label `headgate.dev/model-uid`, is `uid`.
+
+        The label is for pods: a ReplicaSet controls them. Deployments come as metadata,
+        spec.replicas and status; pods as metadata, spec.nodeName and status; nodes as labels,
+        taints, unschedulable, capacity and allocatable; Services, PodDisruptionBudgets,
+        NetworkPolicies, Secrets and ConfigMaps as metadata alone.
+        """
         ...
 
     def document(self, kind: Literal["Secret", "ConfigMap"], namespace: str, name: str) -> Found:
