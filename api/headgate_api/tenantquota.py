@@ -1,0 +1,117 @@
+"""TenantQuota (`tq`): who may call, with which keys, and which models."""
+
+from datetime import datetime
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+
+from headgate_api.base import (
+    AGE,
+    MESSAGE,
+    READY,
+    REASON,
+    ApiModel,
+    Column,
+    Resource,
+    Rule,
+    Status,
+    distinct,
+    keyed,
+)
+from headgate_api.types import DataKey, Glob, Label, Ref
+
+
+class Key(ApiModel):
+    """What is known of one API key."""
+
+    name: DataKey
+    """Entry of the Secret; also the key's id in logs."""
+    expires_at: datetime | None = None
+    """From then on the key is refused, such as "2027-06-30T00:00:00Z"."""
+    user: Annotated[str, Field(min_length=1, max_length=128)] | None = None
+    """User of the tenant who holds the key."""
+
+
+class ApiKeys(ApiModel):
+    """API keys that a Secret holds, one in each entry."""
+
+    secret_ref: Ref
+    """The Secret. Each entry of its data is a key of at least 32 characters."""
+    keys: Annotated[tuple[Key, ...], keyed("name", 0, 256)] = ()
+    """More about single entries. An entry that is not listed is a key without an end."""
+
+
+class Credential(ApiModel):
+    """One way for the tenant's clients to show who they are."""
+
+    name: Label
+    """Name of the credential."""
+    api_keys: ApiKeys
+    """Keys that clients send as `Authorization: Bearer ...`."""
+
+
+class TenantQuotaSpec(ApiModel):
+    """Who, and what they may use."""
+
+    validations = (
+        Rule(
+            "has(self.tenant) == has(oldSelf.tenant) && "
+            "(!has(self.tenant) || self.tenant == oldSelf.tenant)",
+            "cannot change: windows and the ledger belong to it; "
+            "make a new TenantQuota for another tenant",
+            ".tenant",
+        ),
+        Rule(
+            "!has(self.allowedModels) || self.allowedModels.size() == 1 || "
+            "!('*' in self.allowedModels)",
+            "'*' allows everything; remove the other names or the '*'",
+            ".allowedModels",
+        ),
+    )
+
+    tenant: Label | None = None
+    """Name of the tenant in logs and metrics. Absent: metadata.name. It cannot change."""
+    credentials: Annotated[tuple[Credential, ...], keyed("name", 1, 32)]
+    """How the tenant's clients show who they are."""
+    allowed_models: Annotated[tuple[Glob, ...], distinct(1, 256)] | None = None
+    """Public names that the tenant may use; `*` stands for any characters. Absent: every name of
+    this namespace."""
+
+
+class TenantQuotaStatus(Status):
+    """What is in force."""
+
+    tenant: Annotated[str, Field(max_length=63)] | None = None
+    """Name of the tenant."""
+    keys_active: int | None = None
+    """API keys that are accepted."""
+    keys_expired: int | None = None
+    """API keys that are past their end."""
+
+
+class TenantQuota(Resource):
+    """A tenant: who may call, with which keys, and which models."""
+
+    kind = "TenantQuota"
+    plural = "tenantquotas"
+    short_name = "tq"
+    columns: ClassVar[tuple[Column, ...]] = (
+        READY,
+        REASON,
+        Column("Tenant", ".status.tenant"),
+        AGE,
+        Column("Keys", ".status.keysActive", "integer", wide=True),
+        MESSAGE,
+    )
+    validations = (
+        Rule(
+            "has(self.spec.tenant) || "
+            "(size(self.metadata.name) <= 63 && !self.metadata.name.contains('.'))",
+            "metadata.name is no tenant name (63 characters, no dots); give spec.tenant",
+        ),
+    )
+
+    spec: TenantQuotaSpec
+    """Who, and what they may use."""
+    status: TenantQuotaStatus = Field(default_factory=TenantQuotaStatus)
+    """What is in force, as last found by the operator."""
