@@ -1,0 +1,128 @@
+"""A scheduler on a thread of its own, with a real clock."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from typing import Final, Protocol, TypeAlias
+
+from simulated_llm.answer import Answer
+from simulated_llm.scheduler import Counts, Event, Scheduler, Sequence
+from simulated_llm.settings import Model
+
+PUBLISH_EVERY: Final = 0.1  # s, as the C++ backend's stats_check_period_ms
+QUEUE_CHECK_EVERY: Final = 0.5  # s; asking about each of hundreds in the queue costs the batch time
+
+
+class Client(Protocol):
+    """Whoever asked. The engine's thread alone calls it, and not after a last token or failure."""
+
+    request_id: str
+
+    def token(self, progress: "Progress", *, last: bool) -> None: ...
+
+    def fail(self, message: str) -> None: ...
+
+    def cancel(self) -> None: ...
+
+    def left(self) -> bool:
+        """Tell whether nobody waits for the answer any more."""
+
+
+Progress: TypeAlias = Sequence[Client]
+
+
+class Engine:
+    """Runs sequences to their end."""
+
+    def __init__(self, model: Model, publish: Callable[[Counts], None]) -> None:
+        self._scheduler: Scheduler[Client] = Scheduler(model)
+        self._publish = publish
+        self._cancellation_check_s = model.settings.cancellation_check_ms / 1000
+        self._changed = threading.Condition()
+        self._cancelled: set[str] = set()
+        self._running = True
+        self._next_publish = self._next_check = self._next_queue_check = 0.0
+        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread. Sequences that are left fail."""
+        with self._changed:
+            self._running = False
+            self._changed.notify()
+        self._thread.join()
+
+    def submit(self, client: Client, answer: Answer) -> bool:
+        """Take a request. False: the queue is full."""
+        with self._changed:
+            taken = self._scheduler.submit(Sequence(client, answer), time.monotonic())
+            self._changed.notify()
+        return taken
+
+    def cancel(self, request_id: str) -> None:
+        """End the requests of this id, within an iteration."""
+        with self._changed:
+            self._cancelled.add(request_id)
+            self._changed.notify()
+
+    def _run(self) -> None:
+        while self._running:
+            with self._changed:
+                if self._scheduler.idle:
+                    self._publish(self._scheduler.counts())
+                    self._changed.wait_for(lambda: not self._scheduler.idle or not self._running)
+                now = time.monotonic()
+                step = self._scheduler.begin(now)
+                if step is None:
+                    due = self._scheduler.next_due() - now
+                    self._changed.wait(min(due, self._cancellation_check_s))
+                counts = self._scheduler.counts()
+            self._publish_sometimes(counts)
+            if step is not None:
+                time.sleep(step)
+                with self._changed:
+                    out = self._scheduler.finish(time.monotonic())
+                for sequence, event in out:
+                    _tell(sequence, event)
+            self._drop_those_who_left(time.monotonic())
+        for sequence in (*self._scheduler.active, *self._scheduler.waiting):
+            sequence.client.fail("the model is unloading")
+
+    def _publish_sometimes(self, counts: Counts) -> None:
+        now = time.monotonic()
+        if now >= self._next_publish:
+            self._next_publish = now + PUBLISH_EVERY
+            self._publish(counts)
+
+    def _drop_those_who_left(self, now: float) -> None:
+        with self._changed:
+            cancelled, self._cancelled = self._cancelled, set()
+            active, waiting = tuple(self._scheduler.active), tuple(self._scheduler.waiting)
+        gone = [each for each in (*active, *waiting) if each.client.request_id in cancelled]
+        if now >= self._next_check:
+            self._next_check = now + self._cancellation_check_s
+            gone += [each for each in active if each.client.left()]
+        if now >= self._next_queue_check:
+            self._next_queue_check = now + QUEUE_CHECK_EVERY
+            gone += [each for each in waiting if each.client.left()]
+        for sequence in dict.fromkeys(gone):
+            with self._changed:
+                self._scheduler.drop(sequence)
+            sequence.client.cancel()
+
+
+def _tell(sequence: Progress, event: Event) -> None:
+    match event:
+        case Event.NEXT:
+            sequence.client.token(sequence, last=False)
+        case Event.LAST:
+            sequence.client.token(sequence, last=True)
+        case Event.FAILURE:
+            sequence.client.fail(f"simulated failure after {sequence.sent} tokens")
+        case Event.DEATH:
+            # SIGKILL, as the kernel does when memory runs out: nobody gets to say goodbye.
+            os.kill(os.getpid(), signal.SIGKILL)
