@@ -119,6 +119,8 @@ class ApiKey(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Hex SHA-256 of the whole key."""
     name: str
     """Entry of the Secret: the key's id in logs."""
+    secret: str = ""
+    """The Secret that it lies in: while that cannot be read its keys stay in force."""
     user: str | None = None
     expires_at: int | None = None
     """Seconds since 1970."""

@@ -88,6 +88,14 @@ class Cache(Protocol):
         """
         ...
 
+    def find(self, kind: str, word: str) -> Iterable[Manifest]:
+        """Objects of `kind` that have `word` among their `Controller.index`: a look-up."""
+        ...
+
+    def holders(self, kind: str, word: str) -> Iterable[Entry]:
+        """Entries of `kind` in force that have `word` among their `Controller.holds`."""
+        ...
+
     def document(self, kind: Literal["Secret", "ConfigMap"], namespace: str, name: str) -> Found:
         """What the pass fetched beforehand (`Controller.references`)."""
         ...
@@ -109,7 +117,10 @@ class Cache(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """A kind that wakes a controller, and the keys of those that an object of it concerns."""
+    """A kind that wakes a controller, and the keys of those that an object of it concerns.
+
+    `wakes` is asked with the version before and with the one after a change, as far as there are.
+    """
 
     kind: str
     wakes: Callable[[Manifest, Cache], Iterable[Key]]
@@ -125,6 +136,10 @@ class Environment:
     default_replicas: int = 1
 
 
+def nothing(_: Any) -> Iterable[str]:
+    return ()
+
+
 @dataclass(frozen=True, slots=True)
 class Controller(Generic[Seen]):
     """One kind: what it watches, what it looks at, what it decides."""
@@ -136,6 +151,10 @@ class Controller(Generic[Seen]):
     observe: Callable[[Key, Cache, Environment], Seen | None]
     """Freeze what plan() may look at. None: the object is gone, and its children with it."""
     plan: Callable[[Seen, datetime], Plan]
+    index: Callable[[Manifest], Iterable[str]] = nothing
+    """Words under which `Cache.find` has an object: names that it claims, what it refers to."""
+    holds: Callable[[Entry], Iterable[str]] = nothing
+    """Words under which `Cache.holders` has an entry: what only one object may have."""
 
 
 def key_of(manifest: Manifest) -> Key:
