@@ -10,6 +10,7 @@ Every object that comes out of this package has `apiVersion` and `kind`, and no 
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from types import MappingProxyType
 from typing import Any, Final, TypeAlias
 from urllib.parse import urlencode
 
@@ -38,6 +39,11 @@ METADATA: Final = "application/json;as=PartialObjectMetadata{};g=meta.k8s.io;v=v
 
 class Expired(Unavailable):
     """The resource version or the page is too old for the server. List again."""
+
+
+MEANING: Final[Mapping[int, type[HeadgateError]]] = MappingProxyType(
+    {403: Forbidden, 404: NotFound, 409: Conflict, 410: Expired}
+)
 
 
 class Client:
@@ -116,20 +122,33 @@ class Client:
         path = resource.path(meta.get("namespace"), meta["name"])
         return await self._object(resource, "PUT", path, body=body)
 
-    async def apply(self, manifest: Mapping[str, Any], *, manager: str) -> Object:
-        """Make the named fields so (server-side apply), taking them from whoever has them."""
-        return await self._apply(manifest, manager, subresource="")
+    async def apply(
+        self, manifest: Mapping[str, Any], *, manager: str, force: bool = True
+    ) -> Object:
+        """Make the named fields so (server-side apply), creating the object where it is not there.
+
+        With `force`, fields are taken from whoever has them. Without, a field that another manager
+        has set to another value raises Conflict.
+        """
+        return await self._apply(manifest, manager, force=force)
 
     async def apply_status(self, manifest: Mapping[str, Any], *, manager: str) -> Object:
         """Apply `.status` alone; everything else in `manifest` only says which object is meant."""
         return await self._apply(manifest, manager, subresource="status")
 
     async def _apply(
-        self, manifest: Mapping[str, Any], manager: str, *, subresource: str
+        self,
+        manifest: Mapping[str, Any],
+        manager: str,
+        *,
+        force: bool = True,
+        subresource: str = "",
     ) -> Object:
         resource = BY_KIND[manifest["kind"]]
         meta = manifest["metadata"]
-        query = {"fieldManager": manager, "force": "true", "fieldValidation": "Strict"}
+        query = {"fieldManager": manager, "fieldValidation": "Strict"}
+        if force:
+            query["force"] = "true"
         path = resource.path(meta.get("namespace"), meta["name"], subresource)
         kind = "application/apply-patch+yaml"
         return await self._object(resource, "PATCH", path, query, body=manifest, content_type=kind)
@@ -282,19 +301,9 @@ async def _status(answer: aiohttp.ClientResponse) -> Object:
 
 def _error(code: int, status: Object, retry_after: str | None) -> HeadgateError:
     message = status.get("message") or f"the API server answered {code}"
-    match code:
-        case 403:
-            return Forbidden(message)
-        case 404:
-            return NotFound(message)
-        case 409:
-            return Conflict(message)
-        case 410:
-            return Expired(message)
-        case 500 if message.startswith(BAD_PATCH):
-            return Invalid(message)
-        case _ if code in LATER:
-            given = status.get("details", {}).get("retryAfterSeconds") or retry_after
-            return Unavailable(message, after=float(given) if given else None)
-        case _:
-            return Invalid(message)
+    if (kind := MEANING.get(code)) is not None:
+        return kind(message)
+    if code in LATER and not message.startswith(BAD_PATCH):
+        given = (status.get("details") or {}).get("retryAfterSeconds") or retry_after
+        return Unavailable(message, after=float(given) if given else None)
+    return Invalid(message)
