@@ -1,0 +1,60 @@
+"""Refusals as OpenAI's clients read them: one body, a few headers, and an event inside a stream."""
+
+from typing import Final
+
+import msgspec
+
+from headgate_gateway.edge.exchange import Exchange, Headers
+from headgate_gateway.refusals import Refusal
+
+JSON: Final = (b"content-type", b"application/json")
+TYPES: Final = {401: "authentication_error", 403: "permission_error", 504: "timeout"}
+
+
+def error_body(refusal: Refusal) -> bytes:
+    """Build `{"error": {...}}`. OpenAI's client raises on it, in a body and in a stream alike."""
+    kind = TYPES.get(refusal.status)
+    if kind is None:
+        kind = "invalid_request_error" if refusal.status < 500 else "server_error"
+    return msgspec.json.encode(
+        {
+            "error": {
+                "message": refusal.message,
+                "type": kind,
+                "param": refusal.param,
+                "code": str(refusal.code),
+            }
+        }
+    )
+
+
+def error_event(refusal: Refusal) -> bytes:
+    return b"data: %s\n\n" % error_body(refusal)
+
+
+def refusal_headers(refusal: Refusal) -> Headers:
+    headers = [JSON, (b"x-headgate-reason", refusal.code.encode())]
+    if refusal.retry_after is not None:
+        headers.append((b"retry-after", b"%d" % refusal.retry_after))
+    if refusal.status == 401:
+        headers.append((b"www-authenticate", b"Bearer"))
+    return headers
+
+
+async def refuse(exchange: Exchange, refusal: Refusal, *more: tuple[bytes, bytes]) -> None:
+    """Answer with a refusal, in the one way that is still open.
+
+    Before the answer has begun it gets a status of its own; inside a stream it is the last event,
+    without the clean end that would make it look complete.
+    """
+    if exchange.started:
+        exchange.finish(error_event(refusal))
+        return
+    await respond(exchange, refusal.status, [*refusal_headers(refusal), *more], error_body(refusal))
+
+
+async def respond(exchange: Exchange, status: int, headers: Headers, body: bytes) -> None:
+    """Answer at once and whole: one write."""
+    headers = [*headers, (b"x-request-id", exchange.id.encode())]
+    exchange.start(status, headers, length=len(body))
+    exchange.finish(body)

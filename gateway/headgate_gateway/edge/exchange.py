@@ -1,0 +1,63 @@
+"""What the pipeline knows of a client: a request that is whole, and a way to answer it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
+
+Headers: TypeAlias = Sequence[tuple[bytes, bytes]]
+"""Names in lower case; values without line breaks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """A request's head. Query strings carry nothing for us and are cut off."""
+
+    method: str
+    path: str
+    headers: Mapping[bytes, bytes]
+    """Names in lower case. Repeated ones are joined with a comma, as RFC 9110 reads them."""
+
+
+class Exchange(Protocol):
+    """One request and its answer: `start`, any number of `send`, then `finish` or `abort`.
+
+    A handler runs as a task. When the client goes away the task is cancelled, so that whatever it
+    waits for, the model server above all, is let go at once.
+    """
+
+    id: str
+    """Unique in the region; also the answer's `x-request-id`."""
+    head: Head
+    body: bytes
+
+    @property
+    def started(self) -> bool:
+        """The status line is decided: an error can only be told inside the answer."""
+        ...
+
+    @property
+    def closed(self) -> bool:
+        """The client is gone, or the answer is complete."""
+        ...
+
+    def start(self, status: int, headers: Headers, length: int | None = None) -> None:
+        """Decide status and headers. They leave together with the first bytes of the body.
+
+        Args:
+            status: HTTP status.
+            headers: without those that describe the message itself (length, connection, date).
+            length: bytes of the body; None: a stream whose end is marked.
+        """
+        ...
+
+    async def send(self, data: bytes) -> None:
+        """Write one piece; returns when the client has room for more."""
+        ...
+
+    def finish(self, data: bytes = b"") -> None:
+        """Write the last piece, if any, and end the answer."""
+        ...
+
+    def abort(self) -> None:
+        """Cut the connection: the client must not take what it has for a whole answer."""
+        ...

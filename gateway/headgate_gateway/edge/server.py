@@ -1,0 +1,93 @@
+"""The data port: who is connected, and how it all comes to an end."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any, Final, TypeAlias
+
+from headgate_gateway.edge.connection import Connection
+from headgate_gateway.edge.exchange import Exchange
+from headgate_gateway.edge.limits import Limits
+from headgate_gateway.edge.wire import Date
+from headgate_gateway.refusals import Refusal
+
+Handler: TypeAlias = Callable[[Exchange], Coroutine[Any, Any, None]]
+BACKLOG: Final = 2048
+
+
+class Edge:
+    """Accepts connections and hands their requests to `handle`, one task each.
+
+    Args:
+        handle: answers an exchange; it must not raise.
+        limits: what one connection may cost.
+        ids: names the requests.
+        refused: is told of refusals that never became an exchange.
+    """
+
+    def __init__(
+        self,
+        handle: Handler,
+        limits: Limits,
+        *,
+        ids: Callable[[], str],
+        refused: Callable[[Refusal], None],
+    ) -> None:
+        self._server: asyncio.Server | None = None
+        self._connections: set[Connection] = set()
+        self._empty = asyncio.Event()
+        self._empty.set()
+        self.handle = handle
+        self.limits = limits
+        self.ids = ids
+        self.refused = refused
+        self.date = Date()
+        self.draining = False
+
+    @property
+    def connections(self) -> int:
+        return len(self._connections)
+
+    @property
+    def port(self) -> int:
+        assert self._server is not None, "listen first"  # noqa: S101 - for the type checker
+        port: int = self._server.sockets[0].getsockname()[1]
+        return port
+
+    async def listen(self, host: str | None, port: int) -> None:
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(
+            lambda: Connection(self), host, port, backlog=BACKLOG
+        )
+
+    def joined(self, connection: Connection) -> bool:
+        """Count a new connection. False: there are too many."""
+        if len(self._connections) >= self.limits.connections:
+            return False
+        self._connections.add(connection)
+        self._empty.clear()
+        return True
+
+    def left(self, connection: Connection) -> None:
+        self._connections.discard(connection)
+        if not self._connections:
+            self._empty.set()
+
+    def drain(self) -> None:
+        """Still accept, but ask every client to go elsewhere with its next request."""
+        self.draining = True
+
+    def close_listener(self) -> None:
+        """Accept nobody any more, and let those go that ask for nothing."""
+        if self._server is not None:
+            self._server.close()
+        for connection in list(self._connections):
+            if connection.idle:
+                connection.close()
+
+    async def emptied(self) -> None:
+        """Wait until the last client has gone."""
+        await self._empty.wait()
+
+    def abort(self) -> None:
+        for connection in list(self._connections):
+            connection.abort()

@@ -1,0 +1,43 @@
+"""Bytes of HTTP/1.1 answers. What never changes is built once, when the module is read."""
+
+import time
+from email.utils import formatdate
+from http import HTTPStatus
+from typing import Final
+
+from headgate_gateway.edge.exchange import Headers
+
+STATUS_LINES: Final = {
+    status.value: b"HTTP/1.1 %d %s\r\n" % (status.value, status.phrase.encode())
+    for status in HTTPStatus
+}
+CONTINUE: Final = STATUS_LINES[100] + b"\r\n"
+CLOSE: Final = b"connection: close\r\n"
+KEEP: Final = b"connection: keep-alive\r\n"  # HTTP/1.0 closes unless told
+CHUNKED: Final = b"transfer-encoding: chunked\r\n"
+LAST_CHUNK: Final = b"0\r\n\r\n"
+
+
+class Date:
+    """The `date` header, formatted once a second."""
+
+    def __init__(self) -> None:
+        self._second = 0
+        self._line = b""
+
+    def line(self) -> bytes:
+        second = int(time.time())
+        if second != self._second:
+            self._second = second
+            self._line = b"date: %s\r\n" % formatdate(second, usegmt=True).encode()
+        return self._line
+
+
+def head(status: int, headers: Headers, *framing: bytes) -> bytes:
+    """Join status line, headers and framing lines into the head of an answer."""
+    lines = [b"%s: %s\r\n" % header for header in headers]
+    return b"".join((STATUS_LINES[status], *lines, *framing, b"\r\n"))
+
+
+def chunk(data: bytes) -> bytes:
+    return b"%x\r\n%s\r\n" % (len(data), data)

@@ -1,0 +1,78 @@
+"""Refusals: every way in which the gateway says no, and the words that it uses for it."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final, TypeAlias
+
+
+class Code(StrEnum):
+    """Reason code: the same word in the error body, the log and the metric label; never renamed.
+
+    OpenAI's own word where it has one. `docs/errors.md` explains each to users.
+    """
+
+    # The message itself
+    MALFORMED_REQUEST = "malformed_request"
+    """Not HTTP/1.1 as we accept it. The connection is closed."""
+    HEADERS_TOO_LARGE = "headers_too_large"
+    REQUEST_TOO_LARGE = "request_too_large"
+    REQUEST_TIMEOUT = "request_timeout"
+    """The request did not arrive in time."""
+    UNKNOWN_URL = "unknown_url"
+    METHOD_NOT_ALLOWED = "method_not_allowed"
+
+    # Who asks
+    INVALID_API_KEY = "invalid_api_key"
+
+    # What is asked
+    INVALID_JSON = "invalid_json"
+    INVALID_VALUE = "invalid_value"
+    MISSING_PARAMETER = "missing_required_parameter"
+    UNKNOWN_PARAMETER = "unknown_parameter"
+    UNSUPPORTED_PARAMETER = "unsupported_parameter"
+    UNSUPPORTED_VALUE = "unsupported_value"
+    CONTEXT_LENGTH_EXCEEDED = "context_length_exceeded"
+    MODEL_NOT_FOUND = "model_not_found"
+    CONTENT_POLICY_VIOLATION = "content_policy_violation"
+    INVALID_PROMPT = "invalid_prompt"
+    """The model's chat template refuses this conversation."""
+
+    # Whether it can be served now
+    POLICY_NOT_LOADED = "policy_not_loaded"
+    """The gateway has no snapshot yet."""
+    STAGE_UNDECIDED = "stage_undecided"
+    """A stage ran out of time: never a pass by silence."""
+    MODEL_NOT_READY = "model_not_ready"
+    MODEL_SUSPENDED = "model_suspended"
+    GATEWAY_OVERLOADED = "gateway_overloaded"
+    GATEWAY_DRAINING = "gateway_draining"
+
+    # What the model server did
+    UPSTREAM_ERROR = "upstream_error"
+    UPSTREAM_LOST = "upstream_lost"
+    """The connection broke before the answer was complete."""
+    UPSTREAM_INVALID = "upstream_invalid"
+    UPSTREAM_OVERLOADED = "upstream_overloaded"
+    UPSTREAM_TIMEOUT = "upstream_timeout"
+    """No token within the time that it may stay silent."""
+    INTERNAL_ERROR = "internal_error"
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A stage's no: a value, so that the type checker sees who must handle it."""
+
+    code: Code
+    status: int  # HTTP
+    message: str  # for the caller: never their own text, another tenant's name or a secret
+    param: str | None = None  # the field of the request's body that is meant
+    retry_after: int | None = None  # s
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """A stage's yes. Not None: a forgotten `return` must never let a request through."""
+
+
+PASS: Final = Pass()
+Verdict: TypeAlias = Pass | Refusal

@@ -1,0 +1,171 @@
+"""Model server pods: which may be asked, how busy they are, and their idle connections.
+
+Pods are watched directly and not through a Service: a pod that is going to stop leaves the pool
+when its deletion is announced, before it stops, and its connections are let go with it.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, NamedTuple
+
+from headgate_api.labels import COHORT, HTTP_PORT, MODEL_UID
+from headgate_gateway.calls.upstream import Upstream
+
+LONGEST_ASIDE: Final = 30.0  # s
+
+
+class Pool(NamedTuple):
+    """Whose pods: a ModelDeployment by namespace and uid. Labels alone could be forged."""
+
+    namespace: str
+    uid: str
+
+
+class Pod:
+    """One pod, as this gateway sees it."""
+
+    def __init__(
+        self, *, name: str, uid: str, host: str, port: int, cohort: str, pool: Pool
+    ) -> None:
+        self.name = name
+        self.uid = uid
+        self.host = host
+        self.port = port
+        self.cohort = cohort
+        self.pool = pool
+        self.in_flight = 0
+        self.serving = True
+        self._idle: list[Upstream] = []
+        self._failures = 0  # in a row
+        self._aside_until = 0.0
+
+    def take(self) -> Upstream | None:
+        """Take the connection that was used last; the others may rest until they are closed."""
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.usable:
+                return connection
+        return None
+
+    def give_back(self, connection: Upstream) -> None:
+        """Keep a connection for the next request, or close it where there will be none."""
+        if self.serving and connection.usable:
+            connection.on_lost = self._forget
+            self._idle.append(connection)
+        else:
+            connection.close()
+
+    def _forget(self, connection: Upstream) -> None:
+        if connection in self._idle:
+            self._idle.remove(connection)
+
+    def retire(self) -> None:
+        """No new requests. Triton waits for idle connections before it stops: close them now."""
+        self.serving = False
+        idle, self._idle = self._idle, []
+        for connection in idle:
+            connection.close()
+
+    def answered(self) -> None:
+        self._failures = 0
+        self._aside_until = 0.0
+
+    def failed(self, now: float) -> None:
+        """Set the pod aside for a while, longer each time: failing fast must not attract load."""
+        self._failures += 1
+        self._aside_until = now + min(LONGEST_ASIDE, 2.0 ** (self._failures - 1))
+
+    def aside(self, now: float) -> bool:
+        return now < self._aside_until
+
+
+class Pods:
+    """All pods that serve, by model and cohort."""
+
+    def __init__(self, port: int = HTTP_PORT) -> None:
+        self._port = port
+        self._by_name: dict[tuple[str, str], Pod] = {}
+        self._pools: dict[Pool, dict[str, list[Pod]]] = {}
+        self._turn = 0
+
+    def put(self, manifest: Mapping[str, Any]) -> None:
+        """Take over what the API server says about a pod."""
+        meta = manifest["metadata"]
+        key = (meta["namespace"], meta["name"])
+        before = self._by_name.get(key)
+        after = _pod(manifest, self._port)
+        if before is not None and after is not None and _same(before, after):
+            return
+        if before is not None:
+            self._remove(key, before)
+        if after is not None:
+            self._by_name[key] = after
+            self._pools.setdefault(after.pool, {}).setdefault(after.cohort, []).append(after)
+
+    def gone(self, namespace: str, name: str) -> None:
+        before = self._by_name.get((namespace, name))
+        if before is not None:
+            self._remove((namespace, name), before)
+
+    def ready(self, pool: Pool, cohorts: Iterable[str]) -> list[Pod]:
+        """List the pods of these cohorts that may be asked."""
+        found = self._pools.get(pool)
+        if found is None:
+            return []
+        return [pod for cohort in cohorts for pod in found.get(cohort, ())]
+
+    def pick(self, pods: list[Pod], now: float, *, avoid: Pod | None = None) -> Pod | None:
+        """Choose the least busy of `pods`; of equals, each in its turn.
+
+        Pods that failed lately are chosen only when there is no other. `avoid` is never chosen.
+        """
+        self._turn += 1
+        start = self._turn % len(pods) if pods else 0
+        best: Pod | None = None
+        best_rank = (True, 0)
+        for pod in pods[start:] + pods[:start]:
+            rank = (pod.aside(now), pod.in_flight)
+            if pod is not avoid and (best is None or rank < best_rank):
+                best, best_rank = pod, rank
+        return best
+
+    def counts(self) -> dict[Pool, int]:
+        """Count the pods that serve, by model."""
+        return {pool: sum(map(len, found.values())) for pool, found in self._pools.items()}
+
+    def _remove(self, key: tuple[str, str], pod: Pod) -> None:
+        del self._by_name[key]
+        cohorts = self._pools[pod.pool]
+        cohorts[pod.cohort].remove(pod)
+        if not cohorts[pod.cohort]:
+            del cohorts[pod.cohort]
+        if not cohorts:
+            del self._pools[pod.pool]
+        pod.retire()
+
+
+def _pod(manifest: Mapping[str, Any], port: int) -> Pod | None:
+    """Read a pod that may be asked, or None."""
+    meta, status = manifest["metadata"], manifest.get("status", {})
+    labels = meta.get("labels", {})
+    ready = any(
+        condition["type"] == "Ready" and condition["status"] == "True"
+        for condition in status.get("conditions", ())
+    )
+    host = status.get("podIP")
+    if not ready or not host or "deletionTimestamp" in meta:
+        return None
+    if COHORT not in labels or MODEL_UID not in labels:
+        return None
+    return Pod(
+        name=meta["name"],
+        uid=meta["uid"],
+        host=host,
+        port=port,
+        cohort=labels[COHORT],
+        pool=Pool(meta["namespace"], labels[MODEL_UID]),
+    )
+
+
+def _same(one: Pod, other: Pod) -> bool:
+    names = ("uid", "host", "cohort", "pool")
+    return all(getattr(one, name) == getattr(other, name) for name in names)

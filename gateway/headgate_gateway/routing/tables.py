@@ -1,0 +1,231 @@
+"""What gateways look up for every request, compiled from a snapshot's entries."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple, TypeAlias
+
+from headgate_api.errors import TerminalError
+from headgate_api.snapshot import (
+    ApiKey,
+    Entry,
+    Identity,
+    ModelBody,
+    RouteBody,
+    SafetyBody,
+    TenantBody,
+)
+from headgate_gateway.routing.copies import Draft, SharedMap
+from headgate_gateway.routing.pods import Pool
+from headgate_policy.globs import matches
+from headgate_policy.patterns import Pattern, pattern
+from headgate_policy.snapshot import decode_body
+
+
+@dataclass(frozen=True, slots=True)
+class Tenant:
+    """Who pays."""
+
+    namespace: str
+    body: TenantBody
+
+    @property
+    def name(self) -> str:
+        return self.body.tenant
+
+    def may_use(self, public_name: str) -> bool:
+        return matches(self.body.allowed_models, public_name)
+
+
+class Credential(NamedTuple):
+    """A key that opens the door, and whose it is."""
+
+    tenant: Tenant
+    key: ApiKey
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A ModelDeployment."""
+
+    identity: Identity
+    pool: Pool
+    body: ModelBody
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A RoutingPolicy."""
+
+    identity: Identity
+    body: RouteBody
+
+
+class Rule(NamedTuple):
+    name: str
+    pattern: Pattern
+    explanation: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """A SafetyPolicy's rules over what clients write."""
+
+    identity: Identity
+    body: SafetyBody
+    rules: tuple[Rule, ...]
+
+    def binds(self, tenant: str, public_name: str) -> bool:
+        return matches(self.body.tenants, tenant) and matches(self.body.models, public_name)
+
+
+Compiled: TypeAlias = Tenant | Model | Route | Gate
+
+
+class Held(NamedTuple):
+    """An entry that is in force, and what was compiled from it."""
+
+    entry: Entry
+    compiled: Compiled
+
+
+@dataclass(slots=True)
+class Space:
+    """What one namespace offers. Names are public ones, but for `objects`."""
+
+    routes: dict[str, Route] = field(default_factory=dict)
+    models: dict[str, Model] = field(default_factory=dict)
+    objects: dict[str, Model] = field(default_factory=dict)
+    gates: dict[str, Gate] = field(default_factory=dict)
+
+    def copy(self) -> "Space":
+        return Space(dict(self.routes), dict(self.models), dict(self.objects), dict(self.gates))
+
+    def names(self) -> Iterator[tuple[str, int]]:
+        """List the public names with the time of their creation."""
+        created = {name: model.body.created for name, model in self.models.items()}
+        created |= {name: route.body.created for name, route in self.routes.items()}
+        return iter(sorted(created.items()))
+
+
+EMPTY_SPACE: Final = Space()
+
+
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """One version of everything. Requests keep the one that they began with."""
+
+    held: SharedMap[Identity, Held] = field(default_factory=SharedMap)
+    keys: SharedMap[bytes, Credential] = field(default_factory=SharedMap)
+    spaces: SharedMap[str, Space] = field(default_factory=SharedMap)
+
+    def space(self, namespace: str) -> Space:
+        return self.spaces.get(namespace) or EMPTY_SPACE
+
+    def edit(self) -> "TablesDraft":
+        return TablesDraft(self.held.edit(), self.keys.edit(), self.spaces.edit())
+
+
+def compile_entry(entry: Entry) -> Compiled:
+    """Decode an entry and prepare it. `TerminalError`: it is not what its kind should have."""
+    identity = entry.identity
+    match decode_body(entry):
+        case TenantBody() as body:
+            return Tenant(entry.namespace, body)
+        case ModelBody() as body:
+            return Model(identity, Pool(entry.namespace, entry.uid), body)
+        case RouteBody() as body:
+            return Route(identity, body)
+        case SafetyBody() as body:
+            rules = tuple(Rule(r.name, pattern(r.pattern), r.explanation) for r in body.rules)
+            return Gate(identity, body, rules)
+
+
+class TablesDraft:
+    """The next version of the tables. An object's old traces go before its new ones come."""
+
+    def __init__(
+        self,
+        held: Draft[Identity, Held],
+        keys: Draft[bytes, Credential],
+        spaces: Draft[str, Space],
+    ) -> None:
+        self._held = held
+        self._keys = keys
+        self._spaces = spaces
+        self._copied: set[str] = set()
+
+    def held(self, identity: Identity) -> Held | None:
+        return self._held.get(identity)
+
+    def put(self, entry: Entry) -> None:
+        """Bring an entry into force. `TerminalError`: it cannot be read; the old one stays."""
+        before = self._held.get(entry.identity)
+        if before is not None and before.entry == entry:
+            return
+        compiled = compile_entry(entry)
+        if before is not None:
+            self._unlink(before.compiled)
+        self._held[entry.identity] = Held(entry, compiled)
+        self._link(compiled)
+
+    def drop(self, identity: Identity) -> None:
+        before = self._held.get(identity)
+        if before is not None:
+            self._held.drop(identity)
+            self._unlink(before.compiled)
+
+    def done(self) -> Tables:
+        return Tables(self._held.done(), self._keys.done(), self._spaces.done())
+
+    def _space(self, namespace: str) -> Space:
+        """A copy of the namespace's part that is ours to change."""
+        space = self._spaces.get(namespace)
+        if space is None or namespace not in self._copied:
+            space = space.copy() if space is not None else Space()
+            self._spaces[namespace] = space
+            self._copied.add(namespace)
+        return space
+
+    def _link(self, compiled: Compiled) -> None:
+        match compiled:
+            case Tenant(namespace=_, body=body):
+                for key in body.keys:
+                    self._keys[_digest(key)] = Credential(compiled, key)
+            case Model(identity=identity, body=body):
+                space = self._space(identity.namespace)
+                space.models[body.public_name] = compiled
+                space.objects[identity.name] = compiled
+            case Route(identity=identity, body=body):
+                space = self._space(identity.namespace)
+                space.routes |= dict.fromkeys(body.models, compiled)
+            case Gate(identity=identity):
+                self._space(identity.namespace).gates[identity.name] = compiled
+
+    def _unlink(self, compiled: Compiled) -> None:
+        """Take away what still belongs to `compiled`: a name may have a new owner already."""
+        match compiled:
+            case Tenant(body=body):
+                for digest in map(_digest, body.keys):
+                    owner = self._keys.get(digest)
+                    if owner is not None and owner.tenant is compiled:
+                        self._keys.drop(digest)
+            case Model(identity=identity, body=body):
+                space = self._space(identity.namespace)
+                if space.models.get(body.public_name) is compiled:
+                    del space.models[body.public_name]
+                if space.objects.get(identity.name) is compiled:
+                    del space.objects[identity.name]
+            case Route(identity=identity, body=body):
+                space = self._space(identity.namespace)
+                for name in body.models:
+                    if space.routes.get(name) is compiled:
+                        del space.routes[name]
+            case Gate(identity=identity):
+                self._space(identity.namespace).gates.pop(identity.name, None)
+
+
+def _digest(key: ApiKey) -> bytes:
+    try:
+        return bytes.fromhex(key.sha256)
+    except ValueError as error:
+        raise TerminalError(f"the key {key.name} has no SHA-256 in hex") from error
