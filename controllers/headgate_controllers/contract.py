@@ -136,7 +136,7 @@ class Environment:
     default_replicas: int = 1
 
 
-def nothing(_: Any) -> Iterable[str]:
+def nothing(_: Any) -> tuple[()]:
     return ()
 
 

@@ -1,0 +1,129 @@
+"""A tenant as gateways know it, built from the spec and from what its Secrets hold."""
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from hashlib import sha256
+from typing import Final, TypeAlias
+
+from headgate_api.conditions import Reason
+from headgate_api.snapshot import ApiKey, TenantBody
+from headgate_api.tenantquota import ApiKeys, Key, TenantQuota
+from headgate_controllers.contract import Document, Found, Missing, Note, Unreadable
+
+SHORTEST: Final = 32
+"""Characters of a key: fewer can be guessed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """What we may know of a key. The key itself stays in its Secret."""
+
+    sha256: str
+    length: int
+
+
+Prints: TypeAlias = Mapping[str, Fingerprint]
+"""The keys of one Secret, by its entries."""
+
+
+def fingerprints(found: Found) -> Prints | Missing | Unreadable:
+    """Take the fingerprints of a Secret's keys, without the line end that `echo` adds."""
+    if not isinstance(found, Document):
+        return found
+    keys = {name: value.strip() for name, value in found.data.items()}
+    return {name: Fingerprint(sha256(key).hexdigest(), len(key)) for name, key in keys.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """The tenant's keys, and what is wrong with others."""
+
+    active: tuple[ApiKey, ...]
+    expired: int
+    problems: tuple[Note, ...]
+    next_end: datetime | None
+    """When the next active key expires."""
+
+
+def keys_of(
+    quota: TenantQuota,
+    secrets: Mapping[str, Prints | Missing | Unreadable],
+    kept: Collection[ApiKey],
+    taken: Collection[str],
+    now: datetime,
+) -> Keys:
+    """Collect the keys that are in force.
+
+    Args:
+        quota: which Secrets, and what is known of single keys.
+        secrets: what was found of each Secret that the spec names.
+        kept: keys in force until now; they stay while their Secret cannot be read.
+        taken: digests of keys that belong to other tenants.
+        now: keys that end by then are expired.
+    """
+    active: dict[str, ApiKey] = {}
+    problems: list[Note] = []
+    expired: set[str] = set()
+    ends: list[datetime] = []
+    for credential in quota.spec.credentials:
+        source = credential.api_keys
+        secret = source.secret_ref.name
+        found = secrets[secret]
+        if isinstance(found, Missing):
+            problems.append(Note(Reason.SECRET_NOT_FOUND, f'there is no Secret "{secret}"'))
+            continue
+        if isinstance(found, Unreadable):
+            sentence = f'Secret "{secret}" cannot be read ({found.why}); its keys stay in force'
+            problems.append(Note(Reason.SOURCE_UNREADABLE, sentence))
+            active |= {key.sha256: key for key in kept if key.secret == secret}
+            continue
+        problems.extend(_problems(source, found))
+        about = {key.name: key for key in source.keys}
+        for name, fingerprint in sorted(found.items()):
+            if fingerprint.length < SHORTEST or fingerprint.sha256 in taken:
+                continue
+            key = _api_key(secret, name, fingerprint, about.get(name))
+            end = about[name].expires_at if name in about else None
+            if end is not None and end <= now:
+                expired.add(key.sha256)
+                continue
+            ends += [] if end is None else [end]
+            active.setdefault(key.sha256, key)
+    keys = tuple(sorted(active.values(), key=lambda key: (key.secret, key.name, key.sha256)))
+    return Keys(keys, len(expired - active.keys()), tuple(problems), min(ends, default=None))
+
+
+def body(quota: TenantQuota, keys: Iterable[ApiKey]) -> TenantBody:
+    return TenantBody(
+        tenant=tenant(quota), keys=tuple(keys), allowed_models=quota.spec.allowed_models
+    )
+
+
+def tenant(quota: TenantQuota) -> str:
+    return quota.spec.tenant or quota.metadata.name
+
+
+def _problems(source: ApiKeys, found: Prints) -> Iterator[Note]:
+    secret = source.secret_ref.name
+    for key in source.keys:
+        if key.name not in found:
+            yield Note(Reason.KEY_NOT_FOUND, f'Secret "{secret}" has no entry "{key.name}"')
+    for name, fingerprint in sorted(found.items()):
+        if fingerprint.length < SHORTEST:
+            sentence = (
+                f'entry "{name}" of Secret "{secret}" has {fingerprint.length} characters; '
+                f"a key has {SHORTEST} or more"
+            )
+            yield Note(Reason.KEY_TOO_SHORT, sentence)
+
+
+def _api_key(secret: str, name: str, fingerprint: Fingerprint, about: Key | None) -> ApiKey:
+    end = None if about is None else about.expires_at
+    return ApiKey(
+        sha256=fingerprint.sha256,
+        name=name,
+        secret=secret,
+        user=None if about is None else about.user,
+        expires_at=None if end is None else int(end.timestamp()),
+    )
