@@ -17,7 +17,7 @@ OPERATOR_AT_HOME: Grants = {
     "coordination.k8s.io/leases": {"get", "create", "update"},
     "configmaps": READ | {"create", "update", "delete"},
     "pods": READ,
-    "events": {"create", "patch"},
+    "events": {"get", "create", "patch"},
 }
 OPERATOR_WHERE_IT_WATCHES: Grants = {
     "headgate.dev/modeldeployments": READ,
@@ -30,14 +30,13 @@ OPERATOR_WHERE_IT_WATCHES: Grants = {
     "headgate.dev/tenantquotas/status": {"patch"},
     "headgate.dev/modeldeployments/finalizers": {"update"},
     "apps/deployments": CHILD,
-    "apps/controllerrevisions": CHILD,
     "services": CHILD,
     "configmaps": CHILD,
     "policy/poddisruptionbudgets": CHILD,
     "networking.k8s.io/networkpolicies": CHILD,
     "pods": READ,
     "secrets": READ,
-    "events": {"create", "patch"},
+    "events": {"get", "create", "patch"},
 }
 OPERATOR_OF_THE_CLUSTER: Grants = {"nodes": READ, "/snapshot": {"get"}, "/feedback": {"get"}}
 
