@@ -8,6 +8,7 @@ import openai
 import pytest
 
 from e2e.harness import KEY, MODEL, Cluster, until
+from e2e.release import examples
 
 pytestmark = pytest.mark.cluster
 ASK = [{"role": "user", "content": "Say something about rivers."}]
@@ -120,7 +121,7 @@ def test_a_routing_policy_gives_the_model_another_name(cluster: Cluster) -> None
 
 
 def test_a_safety_policy_refuses_what_its_rule_matches(cluster: Cluster) -> None:
-    cluster.kubectl("apply", "-f", "examples/safety/")
+    cluster.kubectl("apply", "-f", examples("safety"))
     names = cluster.kubectl("get", "spol", "-o", "name").split()
     for name in names:
         cluster.kubectl("wait", name, "--for=condition=Ready", "--timeout=30s")

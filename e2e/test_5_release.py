@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from e2e.conftest import Installed
 from e2e.harness import MODEL, RELEASE, Cluster, load, until
+from e2e.release import Release, examples
 from e2e.test_2_changes import PODS, settled
 
 pytestmark = pytest.mark.cluster
@@ -18,7 +18,7 @@ def image_of(cluster: Cluster, workload: str) -> str:
 
 @pytest.mark.parametrize("program", ["operator", "gateway"])
 def test_one_program_is_upgraded_while_the_other_stays(
-    installed: Installed, cluster: Cluster, program: str
+    release: Release, cluster: Cluster, program: str
 ) -> None:
     """Operator new with gateway old, then the reverse; streams go on and a change still arrives."""
     workload = {
@@ -26,9 +26,9 @@ def test_one_program_is_upgraded_while_the_other_stays(
         "gateway": "statefulset/headgate-gateway",
     }
     with load(cluster) as streams:
-        installed.upgrade(program)
-        cluster.kubectl("rollout", "status", workload[program], "--timeout=180s")
-        assert installed.next_image(program) == image_of(cluster, workload[program])
+        before = image_of(cluster, workload[program])
+        release.install(**{f"{program}.image.tag": next_tag(release, program)})
+        assert before != image_of(cluster, workload[program])
         cluster.kubectl("scale", "mdep", MODEL, "--replicas=1")
         settled(cluster, 1)
         cluster.kubectl("scale", "mdep", MODEL, "--replicas=2")
@@ -38,12 +38,12 @@ def test_one_program_is_upgraded_while_the_other_stays(
 
 
 def test_deleting_the_objects_leaves_nothing_behind(cluster: Cluster) -> None:
-    cluster.kubectl("delete", "-f", "examples/quickstart/")
+    cluster.kubectl("delete", "-f", examples("quickstart"))
     kinds = "deployments,services,poddisruptionbudgets,networkpolicies,configmaps,pods"
     until(lambda: not cluster.all(kinds, PODS), 120, "no child is left")
 
 
-def test_uninstall_leaves_only_the_kept_crds(installed: Installed, cluster: Cluster) -> None:
+def test_uninstall_leaves_only_the_kept_crds(release: Release, cluster: Cluster) -> None:
     cluster.helm("uninstall", RELEASE, "--wait", "--timeout=120s")
 
     def left() -> list[str]:
