@@ -5,10 +5,29 @@ import json
 import pytest
 
 from e2e.harness import MODEL, RELEASE, Cluster, load, until
-from e2e.release import Release, examples
+from e2e.release import REGION, Release, examples
 from e2e.test_2_changes import PODS, settled
+from headgate_cluster import machines
+from headgate_cluster.commands import run
 
 pytestmark = pytest.mark.cluster
+
+
+def next_tag(release: Release, program: str) -> str:
+    """Give the program's image a second tag: to Helm and the kubelet it is another release.
+
+    There is no release before this one; what skews schemas is shown in tests/policy and
+    tests/gateway.
+    """
+    assert release.layout, "needs the local cluster, whose containerd it asks"
+    pid = machines.read_pid(release.layout.machine(REGION))
+    assert pid
+    old = release.tags[program]
+    ctr = machines.inside(
+        pid, "ctr", "-n", "k8s.io", "images", "tag", "--force", old, f"{old}-next"
+    )
+    run(*ctr)
+    return f"{old}-next".rpartition(":")[2]
 
 
 def image_of(cluster: Cluster, workload: str) -> str:
