@@ -1,13 +1,22 @@
+import re
 from typing import Any
 
 import kubernetes_validate
 import pytest
 import yaml
+from prometheus_client import REGISTRY
+
+from headgate_gateway.metrics import Metrics as GatewayMetrics
+from headgate_operator import metrics as operator_metrics
 
 from .helm import CHART, NAMESPACE, VALUES, render, run
 
 CRDS = ("modeldeployments", "routingpolicies", "safetypolicies", "tenantquotas")
-FOREIGN = {"CustomResourceDefinition", "PodMonitor"}  # not among the schemas of Kubernetes itself
+FOREIGN = {
+    "CustomResourceDefinition",
+    "PodMonitor",
+    "PrometheusRule",
+}  # not among the schemas of Kubernetes itself
 PARTS = ("operator", "gateway")
 
 every_values_file = pytest.mark.parametrize("values", sorted(VALUES))
@@ -185,6 +194,8 @@ def test_settings_of_the_operator() -> None:
         "HEADGATE_OPERATOR_OWNER": "headgate-owner",
         "HEADGATE_OPERATOR_PORT": "9090",
         "HEADGATE_OPERATOR_LEASE_DURATION": "5",
+        "HEADGATE_OPERATOR_RENEW_DEADLINE": "3",
+        "HEADGATE_OPERATOR_RETRY_PERIOD": "1",
     } == env
 
 
@@ -277,6 +288,24 @@ def test_a_pod_monitor_is_there_only_where_asked_for() -> None:
         "podMetricsEndpoints"
     ]
     assert [] == list(render().all("PodMonitor"))
+
+
+def metric_names() -> set[str]:
+    """Names of all series that the two programs export."""
+    assert operator_metrics.LEADER is not None  # its metrics register themselves
+    families = (*REGISTRY.collect(), *GatewayMetrics().collect())
+    names = (family.name + "_total" * (family.type == "counter") for family in families)
+    return {name for name in names if name.startswith("headgate_")}
+
+
+def test_alerts_use_metrics_that_exist() -> None:
+    (rules,) = render("openshift").all("PrometheusRule")
+    alerts = rules["spec"]["groups"][0]["rules"]
+    used = {name for alert in alerts for name in re.findall(r"headgate_\w+", alert["expr"])}
+    assert used <= metric_names()
+    assert all(f'{{namespace="{NAMESPACE}"' in alert["expr"] for alert in alerts)
+    assert "prometheus" == rules["metadata"]["labels"]["release"]
+    assert [] == list(render().all("PrometheusRule"))
 
 
 def test_the_release_owns_the_snapshot() -> None:
