@@ -4,11 +4,8 @@ from typing import Any
 import kubernetes_validate
 import pytest
 import yaml
-from prometheus_client import REGISTRY
 
-from headgate_gateway.metrics import Metrics as GatewayMetrics
-from headgate_operator import metrics as operator_metrics
-
+from .exported import metric_names
 from .helm import CHART, NAMESPACE, VALUES, render, run
 
 CRDS = ("modeldeployments", "routingpolicies", "safetypolicies", "tenantquotas")
@@ -288,14 +285,6 @@ def test_a_pod_monitor_is_there_only_where_asked_for() -> None:
         "podMetricsEndpoints"
     ]
     assert [] == list(render().all("PodMonitor"))
-
-
-def metric_names() -> set[str]:
-    """Names of all series that the two programs export."""
-    assert operator_metrics.LEADER is not None  # its metrics register themselves
-    families = (*REGISTRY.collect(), *GatewayMetrics().collect())
-    names = (family.name + "_total" * (family.type == "counter") for family in families)
-    return {name for name in names if name.startswith("headgate_")}
 
 
 def test_alerts_use_metrics_that_exist() -> None:
