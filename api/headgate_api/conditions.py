@@ -98,6 +98,10 @@ class Reason(StrEnum):
     KEPT_LAST_ACCEPTED = "KeptLastAccepted"
     """This generation was refused; the last accepted one stays in force."""
 
+    # Events only
+    WRITE_REFUSED = "WriteRefused"
+    """The API server refuses something that the operator has to write for the object."""
+
     # Ready
     PROBE_ANSWERED = "ProbeAnswered"
     """Every wanted replica returned a token to a probe."""

@@ -90,10 +90,12 @@ def _pruned(default: Any) -> Any:
 
 @cache
 def schema(resource: type[Resource]) -> Schema:
-    """Build the structural schema of a whole object. Kubernetes itself describes metadata."""
+    """Build the structural schema of a whole object."""
     raw = resource.model_json_schema(by_alias=True, mode="validation")
     folded = fold(raw, raw.get("$defs", {}))
-    del folded["properties"]["metadata"]
+    # Kubernetes describes metadata itself; a rule that blames the name needs it here, and bounded.
+    name = {"type": "string", "maxLength": 253}
+    folded["properties"]["metadata"] = {"type": "object", "properties": {"name": name}}
     folded["required"] = ["spec"]
     return folded
 

@@ -25,6 +25,7 @@ from headgate_api.types import (
     KeyRef,
     Label,
     Labels,
+    LabelValue,
     ObjectName,
     PublicName,
     Quantities,
@@ -56,12 +57,12 @@ Capability = Annotated[
 ]
 
 
-def _runs(precisions: str, bound: str, sentence: str) -> Rule:
-    """A variant's precision and the compute capabilities that have it."""
+def _unfit(precisions: str, gpus: str, sentence: str) -> Rule:
+    """A variant's precision must not meet the compute capabilities that lack it."""
     return Rule(
         f"!(self.quantization in {precisions}) || !has(self.gpu.computeCapabilities) || "
-        f"self.gpu.computeCapabilities.all(c, !c.matches('{_CAPABILITY}') || double(c) {bound})",
-        sentence,
+        f"!self.gpu.computeCapabilities.exists(c, c.matches('{_CAPABILITY}') && double(c) {gpus})",
+        f"{sentence}; this is {{self.gpu.computeCapabilities.filter(c, double(c) {gpus})[0]}}",
         ".gpu.computeCapabilities",
     )
 
@@ -156,11 +157,24 @@ class Runtime(ApiModel):
 class Toleration(ApiModel):
     """A taint that the pods tolerate, as in a Pod. The key nvidia.com/gpu always is."""
 
+    validations = (
+        Rule(
+            "!has(self.operator) || self.operator != 'Exists' || !has(self.value)",
+            "operator Exists takes no value; remove {self.value}",
+            ".value",
+        ),
+        Rule(
+            "has(self.key) || (has(self.operator) && self.operator == 'Exists')",
+            "give a key, or operator: Exists to tolerate every taint",
+            ".key",
+        ),
+    )
+
     key: Annotated[str, Field(max_length=316)] | None = None
     """Key of the taint. Absent, with operator Exists: every taint."""
     operator: Literal["Exists", "Equal"] | None = None
     """How value is compared. Absent: Equal."""
-    value: Annotated[str, Field(max_length=63)] | None = None
+    value: LabelValue | None = None
     """Value of the taint."""
     effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
     """Effect of the taint. Absent: every effect."""
@@ -174,6 +188,14 @@ class Resources(ApiModel):
             "(!has(self.requests) || !self.requests.exists(r, r.startsWith('nvidia.com/'))) && "
             "(!has(self.limits) || !self.limits.exists(r, r.startsWith('nvidia.com/')))",
             "GPUs are counted by variants[].gpu.count; remove nvidia.com/gpu here",
+        ),
+        Rule(
+            "!has(self.requests) || !has(self.limits) || self.requests.all(r, "
+            "!(r in self.limits) || !isQuantity(string(self.requests[r])) || "
+            "!isQuantity(string(self.limits[r])) || !quantity(string(self.limits[r]))"
+            ".isLessThan(quantity(string(self.requests[r]))))",
+            "a request is above its limit",
+            ".requests",
         ),
     )
 
@@ -209,7 +231,7 @@ class Gpu(ApiModel):
 
     count: Annotated[int, Field(ge=1, le=16)] = 1
     """How many GPUs one replica takes."""
-    products: Annotated[tuple[Annotated[str, Field(max_length=63)], ...], distinct(0, 16)] = ()
+    products: Annotated[tuple[LabelValue, ...], distinct(0, 16)] = ()
     """Values of the node label nvidia.com/gpu.product that may run this variant."""
     compute_capabilities: Annotated[tuple[Capability, ...], distinct(0, 16)] = ()
     """Compute capabilities that may run this variant, such as "9.0" for Hopper."""
@@ -240,15 +262,15 @@ class Variant(ApiModel):
     """One way to serve the model: a checkpoint in a precision on a class of GPUs."""
 
     validations = (
-        _runs(
+        _unfit(
             "['fp8', 'w4a8-awq']",
-            ">= 8.9",
+            "< 8.9",
             "{self.quantization} needs compute capability 8.9 (Ada) or newer",
         ),
-        _runs("['nvfp4']", ">= 10.0", "nvfp4 needs compute capability 10.0 (Blackwell) or newer"),
-        _runs(
+        _unfit("['nvfp4']", "< 10.0", "nvfp4 needs compute capability 10.0 (Blackwell) or newer"),
+        _unfit(
             "['int4-awq', 'w4a8-awq']",
-            "< 10.0",
+            ">= 10.0",
             "{self.quantization} does not run on Blackwell (10.0 and newer); use nvfp4 there",
         ),
         Rule(
@@ -266,7 +288,7 @@ class Variant(ApiModel):
         Rule(
             "!has(self.minReplicas) || !has(self.maxReplicas) || "
             "self.minReplicas <= self.maxReplicas",
-            "must not be above maxReplicas",
+            "minReplicas must not be above maxReplicas",
             ".minReplicas",
         ),
     )
@@ -410,12 +432,15 @@ class ModelDeployment(Resource):
     validations = (
         Rule(
             "size(self.metadata.name) <= 34",
-            "metadata.name: at most 34 characters, because Services and pods are named after it",
+            '"{self.metadata.name}" is too long: at most 34 characters, '
+            "because Services and pods are named after it",
+            ".metadata.name",
         ),
         Rule(
             "self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
-            "metadata.name: start with a letter and use only a-z, 0-9 and '-', "
-            "because a Service has this name",
+            '"{self.metadata.name}" is no name of a Service: '
+            "start with a letter and use only a-z, 0-9 and '-'",
+            ".metadata.name",
         ),
     )
 

@@ -89,8 +89,7 @@ def _type(field: Mapping[str, Any]) -> str:
 def _refusals(schema: Mapping[str, Any], path: str) -> Iterator[tuple[str, str]]:
     """List the rules of a schema, with `...` where a message shows the value."""
     for rule in schema.get(RULES, ()):
-        where = (path + rule.get("fieldPath", "")).removeprefix(".")
-        yield f"`{where or 'metadata'}`", rule["message"]
+        yield f"`{(path + rule.get('fieldPath', '')).removeprefix('.')}`", rule["message"]
     for name, field in schema.get("properties", {}).items():
         yield from _refusals(field, f"{path}.{name}")
     for inner, step in (("items", "[]"), ("additionalProperties", ".*")):

@@ -35,7 +35,7 @@ class Route(ApiModel):
 
     validations = (
         Rule(
-            "self.targets.exists(t, !has(t.weight) || t.weight > 0)",
+            "self.targets.size() == 0 || self.targets.exists(t, !has(t.weight) || t.weight > 0)",
             "every weight is 0; give one target a weight above 0",
             ".targets",
         ),

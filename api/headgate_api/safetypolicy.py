@@ -54,8 +54,8 @@ class SafetyRule(ApiModel):
     validations = (
         Rule(
             "self.examples.negative.all(e, !e.matches(self.pattern))",
-            "must be RE2 (no look-around, no back-references) and match none of "
-            "examples.negative; this is {self.pattern}",
+            '"{self.pattern}" must be RE2 (no look-around, no back-references) and match none of '
+            "examples.negative",
             ".pattern",
         ),
     )

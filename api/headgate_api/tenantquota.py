@@ -107,7 +107,9 @@ class TenantQuota(Resource):
         Rule(
             "has(self.spec.tenant) || "
             "(size(self.metadata.name) <= 63 && !self.metadata.name.contains('.'))",
-            "metadata.name is no tenant name (63 characters, no dots); give spec.tenant",
+            '"{self.metadata.name}" is no name of a tenant (63 characters, no dots); '
+            "give spec.tenant",
+            ".metadata.name",
         ),
     )
 

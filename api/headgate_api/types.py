@@ -61,7 +61,7 @@ Quantity: TypeAlias = Annotated[
     WithJsonSchema({"x-kubernetes-int-or-string": True, "maxLength": 32}),
     Rule(
         "isQuantity(string(self)) && !quantity(string(self)).isLessThan(quantity('0'))",
-        "{string(self)} is no quantity: write a quantity such as 1Gi, 500m or 2",
+        '"{string(self)}" is no quantity: write 1Gi, 500m or 2',
     ),
 ]
 """A Kubernetes quantity, kept as written; `units.parse_quantity` reads it."""
@@ -69,9 +69,24 @@ Quantity: TypeAlias = Annotated[
 _NAME: Final = '"{self}" is no name: use a-z, 0-9 and "-", first and last a letter or digit'
 _NAME_RULE: Final = Rule("self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')", _NAME)
 
-VariantName: TypeAlias = Annotated[str, Field(min_length=1, max_length=16), _NAME_RULE]
-"""Part of the names of pods, therefore short."""
-ModelName: TypeAlias = Annotated[str, Field(min_length=1, max_length=34), _NAME_RULE]
+VariantName: TypeAlias = Annotated[
+    str,
+    Field(min_length=1, max_length=63),
+    _NAME_RULE,
+    Rule(
+        "size(self) <= 16",
+        '"{self}" is too long: at most 16 characters, because pods are named after it',
+    ),
+]
+ModelName: TypeAlias = Annotated[
+    str,
+    Field(min_length=1, max_length=63),
+    _NAME_RULE,
+    Rule(
+        "size(self) <= 34",
+        '"{self}" is too long: no ModelDeployment has a name of more than 34 characters',
+    ),
+]
 """metadata.name of a ModelDeployment."""
 RouteName: TypeAlias = Annotated[str, Field(min_length=1, max_length=40), _NAME_RULE]
 Label: TypeAlias = Annotated[str, Field(min_length=1, max_length=63), _NAME_RULE]
@@ -127,9 +142,24 @@ Image: TypeAlias = Annotated[
     ),
 ]
 
-Labels: TypeAlias = Annotated[dict[str, Annotated[str, Field(max_length=63)]], Field(max_length=64)]
+_KEYS: Final = Rule(
+    "self.all(key, key.matches('^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?"
+    "[A-Za-z0-9]([-A-Za-z0-9._]{0,61}[A-Za-z0-9])?$'))",
+    "write each key as name or domain/name: letters, digits and - . _, "
+    "first and last a letter or digit",
+)
+LabelValue: TypeAlias = Annotated[
+    str,
+    Field(max_length=63),
+    Rule(
+        "self.matches('^([A-Za-z0-9]([-A-Za-z0-9._]*[A-Za-z0-9])?)?$')",
+        '"{self}" is no value of a label: use letters, digits and - . _, '
+        "first and last a letter or digit",
+    ),
+]
+Labels: TypeAlias = Annotated[dict[str, LabelValue], Field(max_length=64), _KEYS]
 Annotations: TypeAlias = Annotated[
-    dict[str, Annotated[str, Field(max_length=4096)]], Field(max_length=64)
+    dict[str, Annotated[str, Field(max_length=4096)]], Field(max_length=64), _KEYS
 ]
 Quantities: TypeAlias = Annotated[dict[str, Quantity], Field(max_length=16)]
 

@@ -1,0 +1,44 @@
+"""Manifests that the tests of the API share."""
+
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+HERE: Final = Path(__file__).parent
+EXAMPLES: Final = sorted((HERE.parents[1] / "examples").rglob("*.yaml"))
+OURS: Final = "headgate.dev/v1alpha1"
+
+Manifest = dict[str, Any]
+
+
+def read(path: Path) -> list[Manifest]:
+    return list(yaml.safe_load_all(path.read_text()))
+
+
+COMPLETE: Final = read(HERE / "complete.yaml")
+MINIMAL: Final[tuple[Manifest, ...]] = tuple(
+    {"apiVersion": OURS, "kind": kind, "metadata": {"name": "minimal"}, "spec": spec}
+    for kind, spec in {
+        "ModelDeployment": {"variants": [{"name": "a", "source": {"uri": "hf://org/name@v1"}}]},
+        "RoutingPolicy": {
+            "models": ["chat"],
+            "routes": [{"name": "all", "targets": [{"modelRef": {"name": "minimal"}}]}],
+        },
+        "TenantQuota": {
+            "credentials": [{"name": "keys", "apiKeys": {"secretRef": {"name": "some-keys"}}}]
+        },
+        "SafetyPolicy": {},
+    }.items()
+)
+
+
+def name_of(value: object) -> str | None:
+    """Name a parameter of a test: a manifest by its kind, a file by its place."""
+    match value:
+        case {"kind": kind, "metadata": {"name": name}}:
+            return f"{name} {kind}"
+        case Path():
+            return f"{value.parent.name}/{value.name}"
+        case _:
+            return None
