@@ -22,6 +22,18 @@ def scalar(request: Any, name: str, default: Any = None) -> Any:
     return value.decode() if isinstance(value, bytes) else value
 
 
+def required(request: Any, name: str) -> Any:
+    """Return the only element of an input.
+
+    Raises:
+        ValueError: it was not sent, or has another number of elements.
+    """
+    value = scalar(request, name)
+    if value is None:
+        raise ValueError(f"{name} is missing")
+    return value
+
+
 def strings(request: Any, name: str) -> tuple[str, ...]:
     """Return an input of strings, without the empty ones."""
     tensor = pb_utils.get_input_tensor_by_name(request, name)

@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).parents[3]))
 from simulated_llm.answer import Ask
 from simulated_llm.engine import Progress
 from simulated_llm.served import ServedModel, Wire, refuse_cancelled
-from simulated_llm.tensors import scalar, strings, text
+from simulated_llm.tensors import required, scalar, strings, text
 
 DEFAULT_MAX_TOKENS = 32  # of tensorrt_llm.SamplingParams
 
@@ -63,7 +63,7 @@ class LlmApiWire(Wire):
         return out
 
     def _prompt(self) -> str:
-        return str(scalar(self.request, "text_input"))
+        return str(required(self.request, "text_input"))
 
 
 def _perf_metrics(progress: Progress) -> list[Any]:

@@ -14,7 +14,7 @@ from simulated_llm.answer import Ask
 from simulated_llm.engine import Progress
 from simulated_llm.served import ServedModel, Wire
 from simulated_llm.settings import parameters
-from simulated_llm.tensors import number, scalar, strings, text
+from simulated_llm.tensors import number, required, scalar, strings, text
 
 
 class EnsembleWire(Wire):
@@ -34,7 +34,7 @@ class EnsembleWire(Wire):
     def ask(self) -> Ask:
         return Ask(
             prompt=self._prompt(),
-            max_tokens=scalar(self.request, "max_tokens"),
+            max_tokens=required(self.request, "max_tokens"),
             seed=scalar(self.request, "seed", default=0),
             stops=strings(self.request, "stop_words"),
         )
@@ -54,7 +54,7 @@ class EnsembleWire(Wire):
         return out
 
     def _prompt(self) -> str:
-        return str(scalar(self.request, "text_input"))
+        return str(required(self.request, "text_input"))
 
 
 def _perf_metrics(progress: Progress) -> list[Any]:
