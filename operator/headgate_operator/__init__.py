@@ -1,0 +1,1 @@
+"""The control plane: turns the four kinds into pods, status and the snapshot for gateways."""

@@ -1,0 +1,212 @@
+"""The parts of the operator, wired: made here, started in order, stopped in the reverse."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import structlog
+
+from headgate_api.errors import HeadgateError, Unavailable
+from headgate_controllers.contract import Controller, Environment, Found, Key
+from headgate_kube.client import Client
+from headgate_operator import health
+from headgate_operator.cache import View
+from headgate_operator.events import Recorder
+from headgate_operator.feed import Feed
+from headgate_operator.gateways import Ask, Gateways
+from headgate_operator.lease import Elector
+from headgate_operator.passes import Passes, work
+from headgate_operator.prober import AT_ONCE, Probe, Prober
+from headgate_operator.publisher import Publisher
+from headgate_operator.queue import Queue
+from headgate_operator.relist import METADATA, Relist, follow
+from headgate_operator.settings import Settings
+from headgate_operator.store import Store
+from headgate_operator.watch import WATCHED, informed
+from headgate_operator.writer import Writer
+
+log = structlog.get_logger(__name__)
+
+PATIENCE: Final = 2.0  # s between two tries to read what nothing can start without
+
+
+class Stopped(Exception):
+    """Ends the group of tasks: somebody asked us to stop."""
+
+
+class Operator:
+    """One process. Standbys watch all that a leader watches, so that they take over warm."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        client: Client,
+        controllers: Sequence[Controller[Any]],
+        *,
+        ask: Ask,
+        probe: Probe,
+    ) -> None:
+        self.settings, self.client, self.controllers = settings, client, controllers
+        self.port: int | None = None
+        """Where /metrics, /healthz and /readyz are, once they are."""
+        clock = asyncio.get_running_loop()
+        self.queues = {c.kind: Queue(c.kind, clock) for c in controllers}
+        self.probes = Queue("Probe", clock)
+        self.store = Store({c.kind: c.index for c in controllers})
+        self.elector = Elector(
+            client,
+            settings.namespace,
+            settings.lease,
+            settings.identity,
+            duration=settings.lease_duration,
+            deadline=settings.renew_deadline,
+            period=settings.retry_period,
+        )
+        self.publisher = Publisher(
+            client,
+            settings.namespace,
+            settings.owner,
+            leads=lambda: self.elector.leads,
+            holds={c.kind: c.holds for c in controllers},
+        )
+        self.recorder = Recorder(client, settings.identity, _now)
+        self.gateways = Gateways(
+            self.publisher,
+            self.store,
+            ask,
+            wake=lambda key: self.queues[key.kind].add(key),
+            tell=self.recorder.say,
+            clock=time.monotonic,
+        )
+        self.publisher.published = self.gateways.published
+        self.prober = Prober(self.store, self.probes, probe)
+        self.feed = Feed(
+            self.store, self.view({}), controllers, self.queues, hears=self.prober.heard
+        )
+        self.prober.wake = self.feed.wake
+        namespaces = settings.namespaces
+        self.relist = Relist(client, self.feed, WATCHED, namespaces or (None,))
+        self._synced = [
+            (resource, namespace, asyncio.Event())
+            for resource in METADATA
+            for namespace in namespaces or (None,)
+        ]
+
+    def view(self, documents: Mapping[Key, Found]) -> View:
+        return View(self.store, self.publisher, self.gateways, self.prober, documents)
+
+    @property
+    def ready(self) -> bool:
+        """Whether the store holds the whole cluster. A standby is ready, too."""
+        return self.relist.listed > 0 and all(event.is_set() for *_, event in self._synced)
+
+    async def run(self, stop: asyncio.Event, *, started: Callable[[], None]) -> None:
+        """Run until `stop` is set.
+
+        Args:
+            stop: ends everything in order.
+            started: called once kopf is; it takes the signal handlers for itself.
+
+        Raises:
+            ExceptionGroup: the lease is lost, a CRD is missing, or kopf failed: this process
+                must end, and another start is the remedy.
+        """
+        web = await health.serve(
+            self.settings.host,
+            self.settings.port,
+            ready=lambda: self.ready,
+            age=lambda: time.monotonic() - self.relist.listed,
+        )
+        self.port = web.addresses[0][1]
+        # Outside of the group: kopf waits 5 s for every task that is younger than itself, so it
+        # must be the last to stop.
+        no_more_events = asyncio.Event()
+        namespaces = self.settings.namespaces
+        informer = asyncio.create_task(
+            informed(self.feed, self.client, namespaces, no_more_events, started)
+        )
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(_until(stop))
+                tasks.create_task(_outlives_us(informer))
+                await self._learn(tasks)
+                await self._lead(tasks)
+        except* Stopped:
+            log.info("stopped")
+        finally:
+            no_more_events.set()
+            await asyncio.wait([informer])
+            await self.elector.release()
+            await web.cleanup()
+
+    async def _learn(self, tasks: asyncio.TaskGroup) -> None:
+        """Get to know the cluster, and keep knowing it."""
+        for resource, namespace, synced in self._synced:
+            tasks.create_task(follow(self.feed, self.client, resource, namespace, synced))
+        await _patiently(self.relist.all)
+        for *_, synced in self._synced:
+            await synced.wait()
+        tasks.create_task(self.relist.run())
+        log.info("ready", objects={kind: len(self.store.uids(kind)) for kind in self.queues})
+
+    async def _lead(self, tasks: asyncio.TaskGroup) -> None:
+        """Wait to be elected, then do all that only one may do."""
+        await self.elector.acquire(self.publisher.next_epoch)
+        tasks.create_task(self.elector.hold())
+        await _patiently(self.publisher.load)
+        tasks.create_task(self.publisher.run(self.elector.epoch))
+        tasks.create_task(self.publisher.guard(self.client))
+        tasks.create_task(self.gateways.follow(self.client, self.settings.namespace))
+        tasks.create_task(self.gateways.run())
+        for controller in self.controllers:
+            passes = self._passes(controller)
+            for _ in range(self.settings.workers):
+                tasks.create_task(work(passes.queue, passes.run))
+        for _ in range(AT_ONCE):
+            tasks.create_task(work(self.probes, self.prober.run))
+        self.feed.start(self.publisher.keys())
+
+    def _passes(self, controller: Controller[Any]) -> Passes[Any]:
+        settings = self.settings
+        return Passes(
+            controller,
+            Environment(
+                region=settings.region,
+                image=settings.runtime_image,
+                namespace=settings.namespace,
+                default_replicas=settings.default_replicas,
+            ),
+            self.client,
+            self.view,
+            Writer(self.client, self.store, self.feed.put),
+            self.publisher,
+            self.recorder,
+            self.queues[controller.kind],
+            _now,
+        )
+
+
+async def _until(stop: asyncio.Event) -> None:
+    await stop.wait()
+    raise Stopped
+
+
+async def _outlives_us(informer: asyncio.Task[None]) -> None:
+    await asyncio.shield(informer)
+    raise HeadgateError("kopf ended, so nothing tells us of changes any more")
+
+
+async def _patiently(read: Callable[[], Awaitable[None]]) -> None:
+    """Try until the API server answers: it may come up later than we do."""
+    while True:
+        try:
+            return await read()
+        except Unavailable as error:
+            log.warning("waiting for the API server", error=str(error))
+            await asyncio.sleep(PATIENCE)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

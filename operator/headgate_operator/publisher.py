@@ -1,0 +1,299 @@
+"""Writes the snapshot: shards first, the pointer last, so that a gateway sees all or nothing.
+
+Only the leader publishes. The pointer is written over exactly the version that we know, and never
+over a higher epoch: a deposed leader that wakes up late changes nothing.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol, TypeAlias
+
+import structlog
+
+from headgate_api.errors import Conflict, HeadgateError, NotFound, TerminalError, Unavailable
+from headgate_api.labels import MANAGED_BY
+from headgate_api.snapshot import (
+    BODIES,
+    LABEL,
+    POINTER,
+    POINTER_KEY,
+    SCHEMA,
+    SHARD_KEY,
+    Digest,
+    Entry,
+    Pointer,
+)
+from headgate_controllers.contract import Key
+from headgate_kube.client import Client, Object
+from headgate_kube.resources import CONFIG_MAPS, Resource
+from headgate_kube.watch import Gone, watch
+from headgate_operator import metrics
+from headgate_policy.snapshot import Compiler, Shards, decode_pointer, decode_shard, encode_pointer
+
+log = structlog.get_logger(__name__)
+
+BATCH: Final = 0.05  # s; changes that come together make one snapshot
+POINTERS_KEPT: Final = 4  # the newest and three older ones: a slow gateway still finds its shards
+AT_ONCE: Final = 8  # shards written at the same time
+PAUSES: Final = (0.2, 10.0)  # s; first and longest wait after a failure
+Version: TypeAlias = tuple[int, int]
+
+
+class StaleLeader(HeadgateError):
+    """A later leader has published. This process must end."""
+
+
+class Api(Protocol):
+    async def get(self, resource: Resource, namespace: str | None, name: str) -> Object: ...
+    async def list(
+        self,
+        resource: Resource,
+        namespace: str | None = None,
+        *,
+        selector: str = "",
+        metadata_only: bool = False,
+    ) -> tuple[list[Object], str]: ...
+    async def create(
+        self, resource: Resource, namespace: str | None, body: Mapping[str, Any]
+    ) -> Object: ...
+    async def replace(self, resource: Resource, body: Mapping[str, Any]) -> Object: ...
+    async def delete(self, resource: Resource, namespace: str | None, name: str) -> bool: ...
+
+
+@dataclass(slots=True)
+class Publisher:
+    """What is in force, and what will be with the next write."""
+
+    api: Api
+    namespace: str
+    owner: str | None
+    leads: Callable[[], bool]
+    holds: Mapping[str, Callable[[Entry], Iterable[str]]] = field(default_factory=dict)
+    published: Callable[[Iterable[Entry]], None] = lambda _: None  # told what a pointer has new
+    version: Version = (0, 0)
+    """(epoch, sequence) of the pointer that we read or wrote last."""
+    _entries: dict[str, dict[Key, Entry]] = field(default_factory=lambda: {k: {} for k in BODIES})
+    _holders: dict[tuple[str, str], dict[Key, Entry]] = field(default_factory=dict)
+    _since: dict[Key, Version] = field(default_factory=dict)
+    _pending: set[Key] = field(default_factory=set)
+    _changed: asyncio.Event = field(default_factory=asyncio.Event)
+    _compiler: Compiler = field(default_factory=Compiler)
+    _pointer: str | None = None  # its resourceVersion; None: there is none
+    _shards: set[Digest] = field(default_factory=set)  # ConfigMaps that exist
+    _kept: deque[frozenset[Digest]] = field(default_factory=lambda: deque(maxlen=POINTERS_KEPT))
+    _owners: list[Object] = field(default_factory=list)
+
+    # What passes ask and say.
+
+    def accepted(self, key: Key) -> Entry | None:
+        return self._entries.get(key.kind, {}).get(key)
+
+    def entries(self, kind: str) -> Iterable[Entry]:
+        return self._entries[kind].values()
+
+    def holders(self, kind: str, word: str) -> Iterable[Entry]:
+        return self._holders.get((kind, word), {}).values()
+
+    def keys(self) -> tuple[Key, ...]:
+        return tuple(key for entries in self._entries.values() for key in entries)
+
+    def since(self, key: Key) -> Version | None:
+        """Version that first had the newest entry of `key`. None: it is not written yet."""
+        return None if key in self._pending else self._since.get(key, (0, 0))
+
+    def accept(self, key: Key, entry: Entry | None) -> None:
+        """Have `entry` in the next snapshot; None takes the object out of it."""
+        if self.accepted(key) == entry:
+            return
+        self._set(key, entry)
+        self._pending.add(key)
+        self._changed.set()
+
+    def lost(self, name: str) -> None:
+        """Write again what somebody deleted: a ConfigMap of the snapshot."""
+        digest = name.removeprefix(f"{POINTER}-")
+        if name == POINTER or digest in self._shards:
+            self._shards.discard(digest)
+            self._changed.set()
+
+    # What the leader does.
+
+    async def load(self) -> None:
+        """Read the snapshot in force: it holds the last accepted version of every object.
+
+        What cannot be decoded is left out and said; its object is looked at again anyhow.
+        """
+        found, _ = await self.api.list(
+            CONFIG_MAPS, self.namespace, selector=f"{LABEL}=shard", metadata_only=True
+        )
+        self._shards = {item["metadata"]["name"].removeprefix(f"{POINTER}-") for item in found}
+        self._kept.append(frozenset(self._shards))
+        if self.owner is not None:
+            self._owners = [_owned_by(await self.api.get(CONFIG_MAPS, self.namespace, self.owner))]
+        pointer = await self._read_pointer()
+        for digest in pointer.shards if pointer else ():
+            for entry in await self._read_shard(digest) if digest else ():
+                key = Key(entry.kind, entry.namespace, entry.name)
+                self._set(key, entry)
+                self._since[key] = self.version
+
+    async def next_epoch(self) -> int:
+        """Tell the lowest epoch that is above the one in force."""
+        await self._read_pointer()
+        return self.version[0] + 1
+
+    async def run(self, epoch: int) -> None:
+        """Publish what is loaded at once, which fences off older leaders, then every change.
+
+        Raises:
+            StaleLeader: somebody leads who came after us.
+        """
+        pause = PAUSES[0]
+        while True:
+            started = asyncio.get_running_loop().time()
+            self._changed.clear()
+            try:
+                await self._publish(epoch)
+            except Unavailable as error:
+                metrics.SNAPSHOT_FAILURES.inc()
+                log.warning("snapshot will be written again", error=str(error), after_s=pause)
+                await asyncio.sleep(pause)
+                pause = min(PAUSES[1], 2 * pause)
+                continue
+            pause = PAUSES[0]
+            metrics.SNAPSHOT_SECONDS.observe(asyncio.get_running_loop().time() - started + BATCH)
+            await self._changed.wait()
+            await asyncio.sleep(BATCH)
+
+    def _set(self, key: Key, entry: Entry | None) -> None:
+        entries, words = self._entries[key.kind], self.holds.get(key.kind, _nothing)
+        if (before := entries.pop(key, None)) is not None:
+            for word in words(before):
+                self._holders[key.kind, word].pop(key, None)
+                if not self._holders[key.kind, word]:
+                    del self._holders[key.kind, word]
+        if entry is not None:
+            entries[key] = entry
+            for word in words(entry):
+                self._holders.setdefault((key.kind, word), {})[key] = entry
+
+    async def guard(self, client: Client) -> None:
+        """Notice, for ever, when somebody deletes a part of the snapshot."""
+        async for change in watch(
+            client, CONFIG_MAPS, namespace=self.namespace, selector=LABEL, metadata_only=True
+        ):
+            if isinstance(change, Gone):
+                self.lost(change.name)
+
+    async def _publish(self, epoch: int) -> None:
+        written = {key: self.accepted(key) for key in self._pending}
+        entries = (entry for kind in self._entries.values() for entry in kind.values())
+        shards = self._compiler.compile(entries)
+        await self._write_shards(shards)
+        await self._write_pointer(epoch, shards.digests)
+        news = []
+        for key, entry in written.items():
+            if self.accepted(key) is not entry:
+                continue  # changed while we wrote: the next snapshot has it
+            self._pending.discard(key)
+            if entry is None:
+                self._since.pop(key, None)
+            else:
+                self._since[key] = self.version
+                news.append(entry)
+        self._kept.append(frozenset(shards.contents))
+        self._say()
+        self.published(news)
+        await self._delete_old_shards()
+
+    async def _write_shards(self, shards: Shards) -> None:
+        missing = [digest for digest in shards.contents if digest not in self._shards]
+        for start in range(0, len(missing), AT_ONCE):
+            batch = missing[start : start + AT_ONCE]
+            await asyncio.gather(*(self._write_shard(d, shards.contents[d]) for d in batch))
+
+    async def _write_shard(self, digest: Digest, content: bytes) -> None:
+        body = self._config_map(f"{POINTER}-{digest}", "shard", SHARD_KEY, content)
+        with suppress(Conflict):  # its name is its content: what is there is the same
+            await self.api.create(CONFIG_MAPS, self.namespace, body | {"immutable": True})
+        self._shards.add(digest)
+
+    async def _write_pointer(self, epoch: int, digests: tuple[Digest, ...]) -> None:
+        while True:
+            if self.version[0] > epoch:
+                raise StaleLeader(f"epoch {self.version[0]} is in force; this leader has {epoch}")
+            if not self.leads():
+                raise StaleLeader("the lease ran out before the snapshot was written")
+            version = (epoch, self.version[1] + 1)
+            pointer = Pointer(schema=SCHEMA, epoch=epoch, sequence=version[1], shards=digests)
+            body = self._config_map(POINTER, "pointer", POINTER_KEY, encode_pointer(pointer))
+            try:
+                if self._pointer is None:
+                    answer = await self.api.create(CONFIG_MAPS, self.namespace, body)
+                else:
+                    body["metadata"]["resourceVersion"] = self._pointer
+                    answer = await self.api.replace(CONFIG_MAPS, body)
+            except (Conflict, NotFound):
+                # Another leader, somebody's edit, or our own write whose answer was lost.
+                await self._read_pointer()
+                continue
+            self._pointer, self.version = answer["metadata"]["resourceVersion"], version
+            return
+
+    async def _delete_old_shards(self) -> None:
+        for digest in self._shards.difference(*self._kept):
+            self._shards.discard(digest)  # first: `lost` must not take it for a loss
+            await self.api.delete(CONFIG_MAPS, self.namespace, f"{POINTER}-{digest}")
+
+    async def _read_pointer(self) -> Pointer | None:
+        try:
+            found = await self.api.get(CONFIG_MAPS, self.namespace, POINTER)
+        except NotFound:
+            self._pointer = None
+            return None
+        self._pointer = found["metadata"]["resourceVersion"]
+        try:
+            pointer = decode_pointer(found.get("data", {}).get(POINTER_KEY, ""))
+        except TerminalError as error:
+            log.warning("the snapshot's pointer cannot be read", error=str(error))
+            return None
+        # A pointer that somebody set back must not set us back.
+        self.version = max(self.version, pointer.version)
+        return pointer
+
+    async def _read_shard(self, digest: Digest) -> tuple[Entry, ...]:
+        try:
+            found = await self.api.get(CONFIG_MAPS, self.namespace, f"{POINTER}-{digest}")
+            return decode_shard(found["data"][SHARD_KEY]).entries
+        except (TerminalError, KeyError) as error:
+            log.warning("a shard cannot be read", shard=digest, error=str(error))
+            return ()
+
+    def _config_map(self, name: str, role: str, entry: str, content: bytes) -> Object:
+        labels = {LABEL: role, MANAGED_BY: "headgate"}
+        meta = {"name": name, "namespace": self.namespace, "labels": labels}
+        return {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": meta | {"ownerReferences": self._owners},
+            "data": {entry: content.decode()},
+        }
+
+    def _say(self) -> None:
+        metrics.SNAPSHOT_EPOCH.set(self.version[0])
+        metrics.SNAPSHOT_SEQUENCE.set(self.version[1])
+        metrics.SNAPSHOT_SHARDS.set(len(self._kept[-1]))
+        for kind, entries in self._entries.items():
+            metrics.SNAPSHOT_ENTRIES.labels(kind).set(len(entries))
+
+
+def _nothing(_: Entry) -> Iterable[str]:
+    return ()
+
+
+def _owned_by(owner: Object) -> Object:
+    meta = owner["metadata"]
+    return {"apiVersion": "v1", "kind": "ConfigMap", "name": meta["name"], "uid": meta["uid"]}

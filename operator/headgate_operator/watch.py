@@ -1,0 +1,127 @@
+"""kopf as an informer, and nothing else of it: the only file that knows it.
+
+Its handlers only hand events on. They write nothing on users' objects, neither annotations nor
+finalizers, and cannot fail. kopf never tells a delete that fell into a gap: `relist.py` finds it.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Collection
+from typing import Any, Final
+
+import kopf
+
+from headgate_api.labels import MODEL_SERVER, PART
+from headgate_controllers.contract import Manifest, key_of
+from headgate_kube.client import Client, tidy
+from headgate_kube.resources import (
+    BY_KIND,
+    DEPLOYMENTS,
+    MODEL_DEPLOYMENTS,
+    NODES,
+    PODS,
+    ROUTING_POLICIES,
+    SAFETY_POLICIES,
+    TENANT_QUOTAS,
+    Resource,
+)
+from headgate_operator.feed import Feed
+
+OURS: Final = f"{PART}={MODEL_SERVER}"
+"""The server's filter: without it we would watch every pod of the cluster."""
+WATCHED: Final[dict[Resource, str]] = {
+    MODEL_DEPLOYMENTS: "",
+    ROUTING_POLICIES: "",
+    SAFETY_POLICIES: "",
+    TENANT_QUOTAS: "",
+    DEPLOYMENTS: OURS,
+    PODS: OURS,
+    NODES: "",
+}
+"""What kopf watches, and the label selector of each."""
+
+
+async def informed(
+    feed: Feed,
+    client: Client,
+    namespaces: Collection[str] | None,
+    stop: asyncio.Event,
+    started: Callable[[], None],
+) -> None:
+    """Feed events until `stop`, or until kopf fails.
+
+    `started` is called after kopf has taken the signal handlers: whoever wants them takes them
+    back there.
+    """
+    existing = asyncio.all_tasks()
+    tasks = await kopf.spawn_tasks(
+        registry=_registry(feed, client),
+        settings=_settings(),
+        clusterwide=namespaces is None,
+        namespaces=namespaces or (),
+        stop_flag=stop,
+    )
+    started()
+    await kopf.run_tasks(tasks, ignored=existing)
+
+
+def _registry(feed: Feed, client: Client) -> kopf.OperatorRegistry:
+    registry = kopf.OperatorRegistry()
+    kopf.on.login(registry=registry, param=client)(_login)
+    for resource in WATCHED:
+        group, _, version = resource.api_version.rpartition("/")
+        kopf.on.event(
+            group=group, version=version, plural=resource.plural, registry=registry, param=feed
+        )(_told)
+    return registry
+
+
+async def _told(event: kopf.RawEvent, resource: kopf.Resource, param: Any = None, **_: Any) -> None:
+    feed: Feed = param
+    manifest: Manifest = tidy(BY_KIND[str(resource.kind)], dict(event["object"]))
+    if event["type"] == "DELETED":
+        feed.gone(key_of(manifest), manifest["metadata"]["uid"])
+    else:
+        feed.put(manifest)
+
+
+async def _login(param: Any = None, **_: Any) -> kopf.ConnectionInfo:
+    """Hand kopf what our client uses. It asks again when the API server refuses a token."""
+    client: Client = param
+    settings = client.settings
+    scheme, _sep, token = (await client.bearer() or "").partition(" ")
+    return kopf.ConnectionInfo(
+        server=settings.host,
+        ca_path=settings.ssl_ca_cert,
+        insecure=not settings.verify_ssl,
+        certificate_path=settings.cert_file,
+        private_key_path=settings.key_file,
+        scheme=scheme or None,
+        token=token or None,
+        proxy_url=settings.proxy,
+    )
+
+
+def _settings() -> kopf.OperatorSettings:
+    settings = kopf.OperatorSettings()
+    settings.peering.standalone = True
+    settings.posting.enabled = False
+    settings.scanning.disabled = True  # no right to list CRDs and namespaces is needed
+    settings.watching.server_timeout = 300
+    settings.watching.client_timeout = 310
+    settings.watching.connect_timeout = 30
+    settings.watching.chunk_size = 500
+    settings.queueing.idle_timeout = 0.5  # each object seen lately holds a task for so long
+    settings.networking.request_timeout = 30
+    settings.execution.max_workers = 1
+    for resource, selector in WATCHED.items():
+        if selector:
+            group, _, version = resource.api_version.rpartition("/")
+            settings.watching.label_selectors[group, version, resource.plural] = selector
+    # Handlers of events write nothing; should one ever, then not under kopf's own names.
+    settings.persistence.finalizer = "headgate.dev/finalizer"
+    settings.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix="headgate.dev")
+    settings.persistence.diffbase_storage = kopf.AnnotationsDiffBaseStorage(prefix="headgate.dev")
+    # One line per event and object is a debugger's log.
+    logging.getLogger("kopf").setLevel(logging.WARNING)
+    return settings

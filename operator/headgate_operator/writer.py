@@ -1,0 +1,150 @@
+"""Writes what a plan wants, and nothing that is there already. Status comes last, once."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from typing import Any, Final, Protocol
+
+from headgate_api.errors import Conflict, NotFound, TerminalError
+from headgate_api.labels import APPLIED
+from headgate_controllers.contract import Key, Manifest, Plan, key_of
+from headgate_kube.client import Object
+from headgate_kube.resources import BY_KIND, Resource
+from headgate_operator.metrics import WRITES
+from headgate_operator.store import Store
+
+MANAGER: Final = "headgate"
+STATUS_MANAGER: Final = "headgate-status"
+
+
+class Api(Protocol):
+    async def get(self, resource: Resource, namespace: str | None, name: str) -> Object: ...
+    async def apply(
+        self, manifest: Mapping[str, Any], *, manager: str, force: bool = True
+    ) -> Object: ...
+    async def apply_status(self, manifest: Mapping[str, Any], *, manager: str) -> Object: ...
+    async def delete(
+        self, resource: Resource, namespace: str | None, name: str, *, uid: str | None = None
+    ) -> bool: ...
+
+
+class Put(Protocol):
+    def __call__(self, manifest: Manifest, *, but: Key | None = None) -> None: ...
+
+
+@dataclass(slots=True)
+class Writer:
+    """Applies children and status by server-side apply.
+
+    A child is left alone while its annotation says that this very manifest was applied, and it has
+    not changed since this process saw it so. A new leader therefore applies each child once: an
+    edit that came while nobody led is healed, too.
+    """
+
+    api: Api
+    store: Store
+    put: Put  # our own writes are in the store before the watch tells them
+    _settled: dict[Key, tuple[str, str]] = field(default_factory=dict)
+
+    async def write(self, owner: Manifest, plan: Plan) -> bool:
+        """Make it so, and say whether the status changed.
+
+        Raises:
+            TerminalError: the API server refuses a child. Status was written all the same.
+        """
+        refused: TerminalError | None = None
+        try:
+            await self._children(owner, plan)
+        except TerminalError as error:
+            refused = error
+        changed = await self._status(owner, plan.status)
+        if refused is not None:
+            raise refused
+        return changed
+
+    async def _children(self, owner: Manifest, plan: Plan) -> None:
+        for child in plan.wanted:
+            await self._apply(owner, child)
+        for key in plan.unwanted:
+            await self._delete(key)
+
+    async def _apply(self, owner: Manifest, child: Manifest) -> None:
+        key, digest = key_of(child), _digest(child)
+        known = self.store.get(key)
+        if known is not None and _applied(known) == digest and self._unchanged(key, known):
+            return
+        meta = child["metadata"]
+        noted = {**meta.get("annotations", {}), APPLIED: digest}
+        manifest = {**child, "metadata": {**meta, "annotations": noted}}
+        try:
+            # Without force where we know of no child: somebody else may have the name.
+            answer = await self.api.apply(manifest, manager=MANAGER, force=known is not None)
+        except Conflict:
+            await self._must_be_ours(owner, key)
+            answer = await self.api.apply(manifest, manager=MANAGER)
+        WRITES.labels(key.kind, "apply").inc()
+        self._settled[key] = (answer["metadata"]["uid"], _version(answer))
+        self.put(answer, but=key_of(owner))
+
+    def _unchanged(self, key: Key, known: Manifest) -> bool:
+        if key.kind == "ConfigMap":
+            return True  # children of this kind are immutable and named by their content
+        return self._settled.get(key) == (known["metadata"]["uid"], _version(known))
+
+    async def _must_be_ours(self, owner: Manifest, key: Key) -> None:
+        """Refuse to take over an object that something else made."""
+        try:
+            found = await self.api.get(BY_KIND[key.kind], key.namespace, key.name)
+        except NotFound:
+            return
+        owners = found["metadata"].get("ownerReferences", ())
+        if not any(o.get("controller") and o["uid"] == owner["metadata"]["uid"] for o in owners):
+            raise TerminalError(
+                f"{key.kind} {key.namespace}/{key.name} exists and belongs to something else; "
+                "delete or rename it, then Headgate makes its own"
+            )
+
+    async def _delete(self, key: Key) -> None:
+        self._settled.pop(key, None)
+        if (known := self.store.get(key)) is None:
+            return
+        uid = known["metadata"]["uid"]
+        if await self.api.delete(BY_KIND[key.kind], key.namespace, key.name, uid=uid):
+            WRITES.labels(key.kind, "delete").inc()
+
+    async def _status(self, owner: Manifest, status: Manifest) -> bool:
+        key = key_of(owner)
+        now = self.store.get(key)
+        if now is None or now.get("status", {}) == status:
+            return False
+        meta = {name: owner["metadata"][name] for name in ("name", "namespace", "uid")}
+        manifest = {
+            "apiVersion": owner["apiVersion"],
+            "kind": owner["kind"],
+            "metadata": meta,
+            "status": status,
+        }
+        try:
+            answer = await self.api.apply_status(manifest, manager=STATUS_MANAGER)
+        except NotFound:
+            return False  # deleted a moment ago: nobody will read it
+        WRITES.labels(key.kind, "status").inc()
+        self.put(answer, but=key)
+        return True
+
+
+def _digest(manifest: Manifest) -> str:
+    text = json.dumps(manifest, sort_keys=True, separators=(",", ":"))
+    return blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def _applied(known: Manifest) -> str | None:
+    digest: str | None = known["metadata"].get("annotations", {}).get(APPLIED)
+    return digest
+
+
+def _version(manifest: Manifest) -> str:
+    """What changes when somebody edits the object: its generation, where the kind has one."""
+    meta = manifest["metadata"]
+    return str(meta.get("generation") or meta["resourceVersion"])
