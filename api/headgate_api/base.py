@@ -11,6 +11,7 @@ Two conventions keep both readings in one line:
 * An absent field is None or empty. Null never occurs.
 """
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias
 from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, ValidationError
 from pydantic.alias_generators import to_camel
 from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema
+from pydantic_core import CoreSchema, ErrorDetails
 
 from headgate_api.errors import Invalid
 from headgate_api.snapshot import Kind
@@ -196,8 +197,14 @@ class Resource(ApiModel):
         try:
             return cls.model_validate(manifest)
         except ValidationError as error:
-            faults = (f"{_path(fault['loc'])}: {fault['msg']}" for fault in error.errors())
-            raise Invalid("; ".join(faults)) from error
+            raise Invalid("; ".join(map(_sentence, error.errors()))) from error
+
+
+def _sentence(fault: ErrorDetails) -> str:
+    """Say what is wrong as the API server does: field, value, and what would be right."""
+    value = fault["input"]
+    shown = "" if isinstance(value, dict | list) else f"Invalid value: {json.dumps(value)}: "
+    return f"{_path(fault['loc'])}: {shown}{fault['msg'].removeprefix('Value error, ')}"
 
 
 def _path(location: tuple[int | str, ...]) -> str:

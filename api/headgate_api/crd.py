@@ -59,10 +59,10 @@ def fold(schema: Mapping[str, Any], defs: Mapping[str, Schema], *, atomic: bool 
         values = folded["additionalProperties"]
         folded["additionalProperties"] = fold(values, defs, atomic=within)
     if "default" in folded:
-        folded["default"] = _pruned(folded["default"])
+        default = folded["default"] = _pruned(folded["default"])
         # An empty list or map says nothing, but an empty object is there for its rules to look at.
-        empty = folded["default"] == {} and "properties" not in folded
-        if atomic or empty or folded["default"] in (None, []):
+        silent = default in (None, []) or (default == {} and "properties" not in folded)
+        if silent or atomic:
             del folded["default"]
     return folded
 

@@ -18,7 +18,7 @@ class Forbidden(TerminalError):
 
 
 class Invalid(TerminalError):
-    """The API server refuses the object; the message names field, value and rule."""
+    """The object breaks a rule of its kind; the message names field, value and rule."""
 
 
 class Unavailable(HeadgateError):

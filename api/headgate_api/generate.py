@@ -5,7 +5,7 @@
 
 import argparse
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -52,10 +52,10 @@ def stale(root: Path, made: Mapping[str, str]) -> list[str]:
     return [path for path, at in paths.items() if not at.is_file() or at.read_text() != made[path]]
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="headgate_api.generate", description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing, name stale files")
-    check = parser.parse_args().check
+    check = parser.parse_args(arguments).check
     made = files()
     changed = stale(ROOT, made)
     for path in changed:

@@ -350,6 +350,13 @@ class ModelDeploymentSpec(ApiModel):
             "with {self.runtime.type} use fp8 or int4-awq",
             ".variants",
         ),
+        Rule(
+            "self.runtime.type != 'triton-python' || "
+            "self.variants.all(v, !v.source.uri.startsWith('hf://'))",
+            "runtime.type triton-python serves a Triton model repository: "
+            "start source.uri with pvc:// or file://",
+            ".variants",
+        ),
     )
 
     suspend: bool = False

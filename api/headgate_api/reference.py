@@ -10,7 +10,6 @@ from headgate_api.base import RULES, Resource
 from headgate_api.labels import API_VERSION
 
 NOTE: Final = "<!-- Generated from api/headgate_api by `make generate`. Do not edit. -->\n\n"
-ESCAPES: Final = str.maketrans({"|": "\\|", "<": "&lt;"})
 ORDER: Final = {"map": "merged by {}", "set": "in any order", "atomic": "replaced as a whole"}
 
 
@@ -39,7 +38,7 @@ def _page(resource: type[Resource]) -> str:
 
 
 def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
-    lines = (" | ".join(cell.translate(ESCAPES) for cell in row) for row in rows)
+    lines = (" | ".join(cell.replace("|", "\\|") for cell in row) for row in rows)
     body = "".join(f"\n| {line} |" for line in lines)
     return f"| {' | '.join(head)} |\n|{'---|' * len(head)}{body}"
 

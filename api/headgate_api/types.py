@@ -26,6 +26,9 @@ class Duration(float):
     def __str__(self) -> str:
         return self.text
 
+    def __reduce__(self) -> tuple[type[Self], tuple[str]]:
+        return type(self), (self.text,)  # copies are made from the text, not from the number
+
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.no_info_after_validator_function(

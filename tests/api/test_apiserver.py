@@ -259,6 +259,7 @@ class TestKubectl:
         said = kubectl("explain", "mdep.spec.rollout.progressDeadline")
 
         assert "After so long without a new ready pod a change is reported as stuck." in said
+        assert "Map of string keys and values" in kubectl("explain", "mdep.metadata.labels")
 
     def test_wait_understands_the_conditions(self, kubectl: Kubectl) -> None:
         apply(kubectl, SAFETY)

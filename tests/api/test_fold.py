@@ -8,8 +8,9 @@ from typing import Annotated, Any, ClassVar, Literal
 import pytest
 from pydantic import Field
 
-from headgate_api import crd, generate
-from headgate_api.base import ApiModel, Rule, keyed, ordered
+from headgate_api import crd, generate, reference
+from headgate_api.base import ApiModel, Resource, Rule, keyed, ordered
+from headgate_api.conditions import Reason
 from headgate_api.kinds import KINDS
 
 YAML_BOOLEANS = {"y", "yes", "n", "no", "true", "false", "on", "off"}
@@ -155,3 +156,33 @@ class TestGenerate:
         (tmp_path / "old").write_text("0")
 
         assert ["old", "new"] == generate.stale(tmp_path, {"same": "1", "old": "1", "new": "1"})
+
+    def test_check_names_stale_files_and_writes_none(
+        self,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        monkeypatch.setattr(generate, "ROOT", tmp_path)
+
+        assert 1 == generate.main(["--check"])
+        assert "crds/tenantquotas.yaml is stale: run make generate\n" in capsys.readouterr().out
+        assert [] == list(tmp_path.iterdir())
+        assert 0 == generate.main([])
+        assert 0 == generate.main(["--check"])
+
+
+class TestReference:
+    pages = reference.pages(KINDS.values())
+
+    @pytest.mark.parametrize("resource", KINDS.values())
+    def test_has_every_field_of_a_kind(self, resource: type[Resource]) -> None:
+        page = self.pages[f"docs/reference/{resource.kind.lower()}.md"]
+        paths = [path.lstrip(".") for path, _ in every_field(crd.schema(resource))]
+
+        fields = [p for p in paths if "." in p and not p.startswith("metadata") and p[-1] != "]"]
+        assert [] == [path for path in fields if f"| `{path}` |" not in page]
+
+    @pytest.mark.parametrize("reason", Reason)
+    def test_has_every_reason(self, reason: Reason) -> None:
+        assert f"| `{reason}` | " in self.pages["docs/reference/conditions.md"]

@@ -68,10 +68,21 @@ def test_a_free_object_has_no_unknown_fields() -> None:
 
 
 def test_an_object_that_breaks_the_schema_names_every_fault() -> None:
-    with pytest.raises(Invalid) as fault:
-        TenantQuota.parse({"metadata": {"name": "m"}, "spec": {"credentials": [{"name": "keys"}]}})
+    variant = {"name": "a", "source": {}, "gpu": {"count": 99}}
+    spec = {"runtime": {"loadTimeout": "5 mins"}, "variants": [variant]}
 
-    assert "spec.credentials[0].apiKeys: Field required" in str(fault.value)
+    with pytest.raises(Invalid) as fault:
+        ModelDeployment.parse({"metadata": {"name": "m"}, "spec": spec})
+
+    first, second, third = str(fault.value).split("; ")[:3]
+    assert first == (
+        'spec.runtime.loadTimeout: Invalid value: "5 mins": '
+        '"5 mins" is no duration: write 30s, 15m or 1h30m'
+    )
+    assert second == "spec.variants[0].source.uri: Field required"
+    assert third == (
+        "spec.variants[0].gpu.count: Invalid value: 99: Input should be less than or equal to 16"
+    )
 
 
 def test_models_cannot_be_changed() -> None:

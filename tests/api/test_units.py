@@ -1,3 +1,4 @@
+from copy import deepcopy
 from decimal import Decimal
 
 import pytest
@@ -19,7 +20,7 @@ def test_a_duration_is_the_sum_of_its_parts(amounts: list[int], used: set[str]) 
     text = "".join(f"{n}{unit}" for n, unit in parts)
 
     assert sum(n * UNITS[unit] for n, unit in parts) == round(parse_duration(text) * 1000)
-    assert text == str(Duration(text))
+    assert text == str(Duration(text)) == str(deepcopy(Duration(text)))
 
 
 @pytest.mark.parametrize("text", ["", "5", "5 m", "1d", "1m1h", "1.5h", "-1s", "1h\n", "1000000h"])
