@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from headgate_cluster.commands import run, run_long, say, search_path
+from headgate_cluster.commands import TIED, run, run_long, say, search_path
 from headgate_cluster.errors import ClusterError
 from headgate_cluster.files import TREE, cache_root, digest_of, locked
 
@@ -89,6 +89,7 @@ def _build_one(name: str, path: Path) -> None:
     half = path.with_name(f"{name}.half")
     say(f"building {name}")
     run_long(
+        *TIED,
         go(),
         "build",
         "-v",  # names every package: the progress lines show where it is
@@ -136,6 +137,7 @@ def new_enough(version: str) -> bool:
 def pip_install(folder: Path, pins: Path, *options: str) -> None:
     """Install hashed requirements into a folder of their own."""
     run_long(
+        *TIED,
         sys.executable,
         "-m",
         "pip",

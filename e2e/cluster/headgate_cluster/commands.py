@@ -6,12 +6,15 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from headgate_cluster.errors import ClusterError
 from headgate_cluster.files import tail
 
 Value = TypeVar("Value")
+
+TIED: Final = ("setpriv", "--pdeathsig", "KILL", "--")
+"""Before a command: the kernel kills it when the thread that started it ends, however that ends."""
 
 
 def say(text: str) -> None:

@@ -142,8 +142,7 @@ class LightCluster:
         return server
 
     def _until_ready(self, server: Server) -> None:
-        trust = ssl.create_default_context(cafile=str(self._pki / "ca.crt"))
-        trust.load_cert_chain(self._pki / "admin.crt", self._pki / "admin.key")
+        trust = pki.trust(self._pki)
         # The namespace comes a moment after readyz, and everybody wants it first.
         for path in ("readyz", "api/v1/namespaces/default"):
             server.wait_for(f"{self.server}/{path}", seconds=START_SECONDS, trust=trust)

@@ -26,6 +26,7 @@ FULL: Final = {
     "mount": "mount",
     "buildah": "buildah",
     "debootstrap": "debootstrap",
+    "/usr/share/keyrings/debian-archive-keyring.gpg": "debian-archive-keyring",
 }
 """Command or file -> package, for regions and images."""
 

@@ -1,6 +1,7 @@
 """An authority for each control plane, the certificates that it signs, and kubeconfigs."""
 
 import base64
+import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,6 +98,13 @@ def write_kubeconfig(path: Path, *accesses: Access) -> None:
         ],
     }
     write(path, yaml.safe_dump(document), 0o600)
+
+
+def trust(folder: Path) -> ssl.SSLContext:
+    """Return what an administrator's HTTPS client needs."""
+    context = ssl.create_default_context(cafile=str(folder / "ca.crt"))
+    context.load_cert_chain(folder / f"{ADMIN}.crt", folder / f"{ADMIN}.key")
+    return context
 
 
 def _encoded(path: Path) -> str:

@@ -6,12 +6,11 @@ import socket
 import ssl
 import subprocess
 import urllib.request
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from headgate_cluster.commands import environment, until
+from headgate_cluster.commands import TIED, environment, until
 from headgate_cluster.errors import ClusterError
 from headgate_cluster.files import tail
 
@@ -31,7 +30,7 @@ class Server:
         A test run that is killed leaves no server behind (PR_SET_PDEATHSIG, set by setpriv).
         """
         log = folder / f"{name}.log"
-        words = ("setpriv", "--pdeathsig", "KILL", "--", *map(str, argv))
+        words = (*TIED, *map(str, argv))
         with log.open("ab") as out:
             process = subprocess.Popen(
                 words,
@@ -44,25 +43,10 @@ class Server:
             )
         return cls(name, process, log)
 
-    def wait_for(
-        self,
-        url: str,
-        *,
-        seconds: float,
-        trust: ssl.SSLContext | None = None,
-        headers: Mapping[str, str] | None = None,
-    ) -> None:
+    def wait_for(self, url: str, *, seconds: float, trust: ssl.SSLContext | None = None) -> None:
         """Wait until the URL answers 200; at once an error if the process has ended."""
-        request = urllib.request.Request(url, headers=dict(headers or {}))  # noqa: S310 - ours
-
-        def answers() -> bool:
-            if self.process.poll() is not None:
-                return True
-            with urllib.request.urlopen(request, timeout=5, context=trust) as answer:  # noqa: S310
-                return bool(answer.status == 200)
-
         until(
-            answers,
+            lambda: self.process.poll() is not None or answers(url, trust),
             f"{self.name} at {url}",
             seconds=seconds,
             every=0.03,
@@ -88,6 +72,12 @@ class Server:
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
+
+
+def answers(url: str, trust: ssl.SSLContext | None = None) -> bool:
+    """Tell whether a URL answers 200; anything else is an OSError."""
+    with urllib.request.urlopen(url, timeout=5, context=trust) as answer:  # noqa: S310 - ours
+        return bool(answer.status == 200)
 
 
 def free_ports(number: int) -> list[int]:

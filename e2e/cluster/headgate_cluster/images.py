@@ -1,0 +1,184 @@
+"""Build the project's images from their Containerfiles, each once for its content.
+
+What an image holds is resolved outside, from hashed requirements, into a folder of wheels; inside,
+pip gets that folder and no network. The tag is a hash of all that went in: an image that is there
+is up to date, and a cluster never runs an older one under the same name.
+"""
+
+import shutil
+import tempfile
+import time
+import tomllib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from headgate_cluster import binaries, packages, wheels
+from headgate_cluster.commands import TIED, run, run_long, say
+from headgate_cluster.containers import Archive
+from headgate_cluster.files import TREE, cache_root, digest_of, locked
+
+PREFIX: Final = "localhost/headgate"
+KEPT: Final = 3  # archives of one image, so that going back to another branch builds nothing
+BUILD_SECONDS: Final = 1800.0
+
+DEBIAN: Final = "bookworm"
+BASE_PACKAGES: Final = ("ca-certificates", "libgomp1", "libpython3.11", "python3", "python3-venv")
+UNUSED: Final = ("usr/share/doc", "usr/share/locale", "usr/share/man", "var/cache/apt/archives")
+
+# buildah and debootstrap mount things: in namespaces of their own nothing of it can stay.
+_APART: Final = (
+    *TIED,
+    *("unshare", "--mount", "--pid", "--fork", "--mount-proc", "--kill-child=KILL", "--"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """One image: the folder of its Containerfile, and what fills the context of its build."""
+
+    name: str
+    folder: Path
+    digest: str
+    fill: Callable[[Path], None]
+    base: "Image | None" = None
+
+    @property
+    def archive(self) -> Archive:
+        """The image's tag, and the file that holds it once it is built."""
+        short = self.digest[:12]
+        return Archive(f"{PREFIX}/{self.name}:{short}", _store() / f"{self.name}-{short}.tar")
+
+
+def build() -> list[Archive]:
+    """Build the project's images, those that are not there yet, and return all."""
+    return [_build(image) for image in _programs()]
+
+
+def built() -> list[Archive]:
+    """Return those of the project's images that are there, for the sources as they are now."""
+    return [image.archive for image in _programs() if image.archive.path.exists()]
+
+
+def pause() -> Archive:
+    """Return the image that holds a pod's namespaces."""
+    binary = binaries.location("pause")
+    folder = _OURS / "pause"
+
+    def fill(context: Path) -> None:
+        shutil.copy(binaries.build(["pause"])["pause"], context)
+
+    return _build(Image("pause", folder, digest_of([folder], TREE, binary.parent.name), fill))
+
+
+_OURS: Final = TREE / "e2e" / "cluster" / "images"
+
+
+def _programs() -> list[Image]:
+    return [
+        _program("operator", ours=True),
+        _program("gateway", ours=True),
+        _program("triton-sim", ours=False),
+    ]
+
+
+def _program(name: str, *, ours: bool) -> Image:
+    """Describe an image of wheels on the base, with our own wheel where it runs our code."""
+    folder, pins, base = TREE / "images" / name, TREE / "requirements" / f"{name}.txt", _base()
+    sources = [TREE / "pyproject.toml", *_packages()] if ours else []
+
+    def fill(context: Path) -> None:
+        shutil.copytree(wheels.fetch(pins), context / "wheels")
+        if ours:
+            wheels.build_ours(context / "wheels")
+
+    digest = digest_of([folder, pins, *sources], TREE, base.digest)
+    return Image(name, folder, digest, fill, base)
+
+
+def _packages() -> list[Path]:
+    pyproject = tomllib.loads((TREE / "pyproject.toml").read_text())
+    packages = pyproject["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
+    return [TREE / package for package in packages]
+
+
+def _base() -> Image:
+    folder = _OURS / "base"
+    return Image(
+        "base", folder, digest_of([folder], TREE, DEBIAN, *BASE_PACKAGES, *UNUSED), _fill_base
+    )
+
+
+def _fill_base(context: Path) -> None:
+    root = context / "root"
+    include = f"--include={','.join(BASE_PACKAGES)}"
+    run_long(
+        *(*_APART, "debootstrap", "--variant=minbase", include, DEBIAN, root),
+        what="building a Debian root file system",
+        log=cache_root() / "log" / "debootstrap.log",
+        seconds=BUILD_SECONDS,
+    )
+    for path in UNUSED:
+        shutil.rmtree(root / path, ignore_errors=True)
+    run("tar", "--create", "--file", context / "root.tar", "--directory", root, ".", seconds=300)
+    shutil.rmtree(root)
+
+
+def _build(image: Image) -> Archive:
+    archive = image.archive
+    if archive.path.exists():
+        return archive
+    packages.ensure(packages.FULL)
+    with locked(_store() / f"{image.name}.lock"):
+        if not archive.path.exists():
+            base = _build(image.base) if image.base else None
+            _build_now(image, archive, base)
+            _forget_oldest(image.name)
+    return archive
+
+
+def _build_now(image: Image, archive: Archive, base: Archive | None) -> None:
+    began = time.monotonic()
+    say(f"building {archive.tag}")
+    with tempfile.TemporaryDirectory(dir=_store(), prefix=f"{image.name}-") as scratch:
+        context, half = Path(scratch) / "context", Path(scratch) / "archive.tar"
+        shutil.copytree(image.folder, context, ignore=shutil.ignore_patterns("__pycache__"))
+        image.fill(context)
+        # A storage for each build: what a killed one leaves cannot confuse the next.
+        storage = (f"--root={scratch}/root", f"--runroot={scratch}/run", *_driver())
+        if base:
+            _buildah(image, *storage, "pull", f"docker-archive:{base.path}")
+        _buildah(
+            image,
+            *(*storage, "build", "--isolation=chroot", "--layers=false", "--timestamp=0"),
+            *("--build-arg", f"BASE={base.tag if base else ''}", "--tag", archive.tag),
+            str(context),
+        )
+        _buildah(image, *storage, "push", archive.tag, f"docker-archive:{half}:{archive.tag}")
+        half.rename(archive.path)
+    say(f"built {archive.tag} in {time.monotonic() - began:.0f} s")
+
+
+def _buildah(image: Image, *argv: str) -> None:
+    run_long(
+        *(*_APART, "buildah", *argv),
+        what=f"building {image.name}",
+        log=cache_root() / "log" / f"image-{image.name}.log",
+        seconds=BUILD_SECONDS,
+    )
+
+
+def _driver() -> tuple[str, ...]:
+    kind = run("stat", "--file-system", "--format=%T", _store()).strip()
+    return ("--storage-driver", "vfs" if kind == "overlayfs" else "overlay")
+
+
+def _forget_oldest(name: str) -> None:
+    archives = sorted(_store().glob(f"{name}-*.tar"), key=lambda path: path.stat().st_mtime)
+    for path in archives[:-KEPT]:
+        path.unlink()
+
+
+def _store() -> Path:
+    return cache_root() / "images"

@@ -1,0 +1,55 @@
+"""Wheels for an image, resolved outside of it: those of hashed requirements, and our own."""
+
+import shutil
+import sys
+from pathlib import Path
+from typing import Final
+
+from headgate_cluster.commands import TIED, run_long, say
+from headgate_cluster.files import TREE, cache_root, digest_of, locked
+
+PYTHON: Final = "3.11"
+"""Of the images' base, whatever runs us."""
+GLIBC: Final = 36
+"""Of the images' base: 2.36."""
+
+_PLATFORMS: Final = (
+    *(f"manylinux_2_{minor}_x86_64" for minor in range(GLIBC, 16, -1)),
+    "manylinux2014_x86_64",
+    "manylinux2010_x86_64",
+    "manylinux1_x86_64",
+)
+
+
+def fetch(pins: Path) -> Path:
+    """Return a folder with the wheels of a requirements file, as the images' Python needs them."""
+    folder = cache_root() / "wheels" / digest_of([pins], TREE, PYTHON, *_PLATFORMS)
+    with locked(folder.parent / "lock"):
+        if not folder.exists():
+            say(f"fetching the wheels of {pins.name}")
+            half = folder.with_name(f"{folder.name}.half")
+            shutil.rmtree(half, ignore_errors=True)
+            _pip(
+                *("download", "--no-deps", "--require-hashes", "--only-binary=:all:"),
+                *("--implementation", "cp", "--python-version", PYTHON),
+                *(f"--platform={platform}" for platform in _PLATFORMS),
+                *("--dest", half, "--requirement", pins),
+                what=f"fetching the wheels of {pins.name}",
+            )
+            half.rename(folder)
+    return folder
+
+
+def build_ours(folder: Path) -> None:
+    """Build the project's own wheel, with the build tools of the environment that runs us."""
+    options = ("--no-deps", "--no-build-isolation", "--no-index")
+    _pip("wheel", *options, "--wheel-dir", folder, TREE, what="building our wheel")
+
+
+def _pip(verb: str, *argv: str | Path, what: str) -> None:
+    run_long(
+        *(*TIED, sys.executable, "-m", "pip", verb, "--disable-pip-version-check", *argv),
+        what=what,
+        log=cache_root() / "log" / f"pip-{verb}.log",
+        seconds=1800,
+    )
