@@ -13,6 +13,7 @@ import json
 import re
 import signal
 import sys
+from contextlib import closing
 from types import FrameType
 
 QUESTIONS = {
@@ -35,11 +36,11 @@ class OutOfTimeError(Exception):
 def ask(port: int, model: str, runtime: str) -> tuple[int, str]:
     """Ask for one token and return the status and the first line of the answer."""
     # A stream, because the server notices only of streams that the client left.
-    connection = http.client.HTTPConnection("127.0.0.1", port)
     body = json.dumps(QUESTIONS[runtime])
-    connection.request("POST", f"/v2/models/{model}/generate_stream", body)
-    response = connection.getresponse()
-    return response.status, response.readline(65536).decode(errors="replace").strip()
+    with closing(http.client.HTTPConnection("127.0.0.1", port)) as connection:
+        connection.request("POST", f"/v2/models/{model}/generate_stream", body)
+        response = connection.getresponse()
+        return response.status, response.readline(65536).decode(errors="replace").strip()
 
 
 def judge(status: int, line: str) -> tuple[bool, str]:

@@ -1,0 +1,191 @@
+from math import inf
+
+import pytest
+from hypothesis import given, strategies as st
+from simulated_llm.answer import Answer
+from simulated_llm.prose import Drift
+from simulated_llm.scheduler import CHUNK, Event, Scheduler, Sequence
+from simulated_llm.script import Script
+from simulated_llm.settings import Model, Settings
+
+
+def scheduler(**settings: object) -> Scheduler[str]:
+    return Scheduler(Model(Settings(**settings), Drift("", 0.0), step_s=0.01))
+
+
+def asked(
+    name: str, tokens: int = 2, *, prompt: int = 1, script: Script | None = None
+) -> Sequence[str]:
+    return Sequence(
+        name,
+        Answer(
+            text="x" * tokens,
+            ends=tuple(range(1, tokens + 1)),
+            finish_reason="stop",
+            input_tokens=prompt,
+            script=script or Script(),
+        ),
+    )
+
+
+def iterate(scheduler: Scheduler[str], now: float = 0.0) -> list[tuple[str, Event]]:
+    scheduler.begin(now)
+    return [(sequence.client, event) for sequence, event in scheduler.finish(now)]
+
+
+def test_sequences_of_a_batch_advance_together() -> None:
+    batch = scheduler()
+    batch.submit(asked("a", 1), 0.0)
+    batch.submit(asked("b", 2), 0.0)
+    assert [("a", Event.LAST), ("b", Event.NEXT)] == iterate(batch)
+    assert [("b", Event.LAST)] == iterate(batch)
+    assert batch.idle
+
+
+def test_an_answer_without_tokens_ends_at_once() -> None:
+    batch = scheduler()
+    batch.submit(asked("a", 0), 0.0)
+    assert [("a", Event.LAST)] == iterate(batch)
+
+
+def test_who_has_no_slot_waits_for_one() -> None:
+    batch = scheduler(slots=1)
+    for name in "abc":
+        batch.submit(asked(name, 1), 0.0)
+    batch.begin(0.0)
+    assert (1, 2) == (batch.counts().scheduled, batch.counts().waiting)
+    batch.finish(0.0)
+    assert [("b", Event.LAST)] == iterate(batch)
+    assert [("c", Event.LAST)] == iterate(batch)
+
+
+def test_a_full_queue_takes_nobody() -> None:
+    batch = scheduler(max_waiting=1)
+    assert batch.submit(asked("a"), 0.0)
+    assert not batch.submit(asked("b"), 0.0)
+
+
+def test_who_leaves_makes_room() -> None:
+    batch = scheduler(slots=1)
+    first, second = asked("a"), asked("b")
+    batch.submit(first, 0.0)
+    batch.submit(second, 0.0)
+    batch.begin(0.0)
+    batch.drop(first)
+    batch.drop(first)
+    assert [("b", Event.NEXT)] == iterate(batch)
+    batch.drop(second)
+    assert (True, 0) == (batch.idle, batch.counts().blocks_used)
+
+
+def test_a_large_request_waits_for_the_cache_and_small_ones_behind_it() -> None:
+    batch = scheduler(kv_blocks=2, tokens_per_block=4)
+    batch.submit(asked("a", 3), 0.0)
+    batch.submit(asked("large", 7), 0.0)
+    batch.submit(asked("small", 1), 0.0)
+    batch.begin(0.0)
+    assert (1, 1, 2) == (
+        batch.counts().scheduled,
+        batch.counts().blocks_used,
+        batch.counts().waiting,
+    )
+
+
+def test_a_request_beyond_the_cache_is_served_alone() -> None:
+    batch = scheduler(kv_blocks=1, tokens_per_block=4)
+    batch.submit(asked("huge", 1, prompt=100), 0.0)
+    assert [("huge", Event.LAST)] == iterate(batch)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "others", "seconds"),
+    [
+        (1, 0, 0.010 + 0.001 + 1 / 1000),
+        (100, 0, 0.010 + 0.001 + 100 / 1000),
+        (1, 3, 0.010 + 0.004 + 4 / 1000),
+    ],
+)
+def test_a_step_takes_time_for_itself_the_batch_and_its_prompts(
+    prompt: int, others: int, seconds: float
+) -> None:
+    batch = scheduler(step_ms_per_sequence=1.0, prefill_tokens_per_s=1000.0)
+    batch.submit(asked("a", prompt=prompt), 0.0)
+    for _ in range(others):
+        batch.submit(asked("other"), 0.0)
+    assert pytest.approx(seconds) == batch.begin(0.0)
+
+
+def test_a_long_prompt_is_read_in_chunks_while_others_speak() -> None:
+    batch = scheduler()
+    batch.submit(asked("talks", 9), 0.0)
+    iterate(batch)
+    batch.submit(asked("reads", 1, prompt=2 * CHUNK + 1), 0.0)
+    batch.begin(0.0)
+    assert (1, CHUNK) == (batch.counts().context, batch.counts().context_tokens)
+    batch.finish(0.0)
+    assert [("talks", Event.NEXT)] == iterate(batch)
+    assert [("talks", Event.NEXT), ("reads", Event.LAST)] == iterate(batch)
+    assert (0, 0) == (batch.counts().context, batch.counts().context_tokens)
+
+
+class TestScripts:
+    def test_waiting_delays_the_first_token(self) -> None:
+        batch = scheduler()
+        batch.submit(asked("a", script=Script(wait=5.0)), 0.0)
+        assert [] == iterate(batch)  # reads the prompt
+        assert batch.begin(1.0) is None
+        assert 5.0 == batch.next_due()
+        assert [("a", Event.NEXT)] == iterate(batch, 5.0)
+
+    def test_slowness_spaces_tokens(self) -> None:
+        batch = scheduler()
+        batch.submit(asked("a", script=Script(slow=0.2)), 0.0)
+        assert [("a", Event.NEXT)] == iterate(batch)
+        assert [] == iterate(batch, 0.1)
+        assert [("a", Event.LAST)] == iterate(batch, 0.2)
+
+    def test_a_failure_comes_after_its_tokens(self) -> None:
+        batch = scheduler()
+        batch.submit(asked("a", 9, script=Script(fail_after=1)), 0.0)
+        assert [("a", Event.NEXT)] == iterate(batch)
+        assert [("a", Event.FAILURE)] == iterate(batch)
+        assert batch.idle
+
+    def test_silence_holds_its_slot_for_ever(self) -> None:
+        batch = scheduler()
+        batch.submit(asked("a", 9, script=Script(silent_after=1)), 0.0)
+        assert [("a", Event.NEXT)] == iterate(batch)
+        assert [] == iterate(batch)
+        assert (None, inf, 1) == (batch.begin(9e9), batch.next_due(), batch.counts().scheduled)
+
+    def test_death_comes_after_its_tokens(self) -> None:
+        batch = scheduler()
+        batch.submit(asked("a", 9, script=Script(die_after=0)), 0.0)
+        assert [("a", Event.DEATH)] == iterate(batch)
+
+
+@given(
+    slots=st.integers(1, 4),
+    blocks=st.integers(1, 6),
+    requests=st.lists(
+        st.tuples(st.integers(0, 12), st.integers(1, 600), st.integers(0, 9)), max_size=12
+    ),
+)
+def test_every_request_ends_once_and_nothing_is_left(
+    slots: int, blocks: int, requests: list[tuple[int, int, int]]
+) -> None:
+    """For requests of (tokens, prompt, iteration of arrival), in any order."""
+    batch = scheduler(slots=slots, kv_blocks=blocks, tokens_per_block=8)
+    ended: list[str] = []
+    for round_ in range(1000):
+        for number, (tokens, prompt, arrival) in enumerate(requests):
+            if arrival == round_:
+                batch.submit(asked(str(number), tokens, prompt=prompt), 0.0)
+        batch.begin(0.0)
+        assert batch.counts().scheduled <= slots
+        assert batch.counts().blocks_used <= blocks
+        ended += [s.client for s, event in batch.finish(0.0) if event is Event.LAST]
+        if round_ > 9 and batch.idle:
+            break
+    assert sorted(ended, key=int) == [str(number) for number in range(len(requests))]
+    assert 0 == batch.counts().blocks_used
