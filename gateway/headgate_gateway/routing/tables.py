@@ -27,6 +27,8 @@ class Tenant:
 
     namespace: str
     body: TenantBody
+    digests: tuple[bytes, ...]
+    """SHA-256 of each of `body.keys`."""
 
     @property
     def name(self) -> str:
@@ -130,7 +132,7 @@ def compile_entry(entry: Entry) -> Compiled:
     identity = entry.identity
     match decode_body(entry):
         case TenantBody() as body:
-            return Tenant(entry.namespace, body)
+            return Tenant(entry.namespace, body, tuple(map(_digest, body.keys)))
         case ModelBody() as body:
             return Model(identity, Pool(entry.namespace, entry.uid), body)
         case RouteBody() as body:
@@ -188,9 +190,9 @@ class TablesDraft:
 
     def _link(self, compiled: Compiled) -> None:
         match compiled:
-            case Tenant(namespace=_, body=body):
-                for key in body.keys:
-                    self._keys[_digest(key)] = Credential(compiled, key)
+            case Tenant(body=body, digests=digests):
+                for digest, key in zip(digests, body.keys, strict=True):
+                    self._keys[digest] = Credential(compiled, key)
             case Model(identity=identity, body=body):
                 space = self._space(identity.namespace)
                 space.models[body.public_name] = compiled
@@ -204,8 +206,8 @@ class TablesDraft:
     def _unlink(self, compiled: Compiled) -> None:
         """Take away what still belongs to `compiled`: a name may have a new owner already."""
         match compiled:
-            case Tenant(body=body):
-                for digest in map(_digest, body.keys):
+            case Tenant(digests=digests):
+                for digest in digests:
                     owner = self._keys.get(digest)
                     if owner is not None and owner.tenant is compiled:
                         self._keys.drop(digest)

@@ -1,0 +1,100 @@
+"""The admin port: health and metrics for everybody, the rest for service accounts that may.
+
+An ordinary web framework: nothing on the data path knows it.
+"""
+
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import contextmanager
+from typing import Final, Literal, TypeAlias
+
+import msgspec
+import uvicorn
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.registry import CollectorRegistry
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from headgate_api.errors import HeadgateError
+from headgate_gateway.feedback import Feedback
+from headgate_gateway.snapshots import Snapshots
+
+Access: TypeAlias = Literal["allowed", "forbidden", "unknown"]
+Authorize: TypeAlias = Callable[[str, str], Awaitable[Access]]
+"""From a bearer token and a path to whether its owner may GET it. Raises `HeadgateError`."""
+
+NO_STORE: Final = {"cache-control": "no-store"}
+
+
+def application(
+    *,
+    snapshots: Snapshots,
+    feedback: Feedback,
+    registry: CollectorRegistry,
+    unready: Callable[[], str],
+    authorize: Authorize,
+) -> Starlette:
+    """Build the application.
+
+    Args:
+        snapshots: reported under /snapshot.
+        feedback: reported under /feedback.
+        registry: shown under /metrics.
+        unready: tells why the gateway should get no requests; empty: it should.
+        authorize: guards what is not open.
+    """
+
+    async def healthz(_: Request) -> Response:
+        return PlainTextResponse("ok")
+
+    async def readyz(_: Request) -> Response:
+        why = unready()
+        return PlainTextResponse(why or "ok", 503 if why else 200, NO_STORE)
+
+    async def metrics(_: Request) -> Response:
+        return Response(generate_latest(registry), headers={"content-type": CONTENT_TYPE_LATEST})
+
+    def guarded(body: Callable[[], bytes]) -> Callable[[Request], Awaitable[Response]]:
+        async def answer(request: Request) -> Response:
+            scheme, _, token = request.headers.get("authorization", "").partition(" ")
+            if scheme.lower() != "bearer" or not token:
+                return PlainTextResponse("send a service account's token", 401)
+            try:
+                access = await authorize(token, request.url.path)
+            except HeadgateError as error:
+                return PlainTextResponse(f"the token could not be checked: {error}", 503)
+            match access:
+                case "allowed":
+                    headers = {**NO_STORE, "content-type": "application/json"}
+                    return Response(body(), headers=headers)
+                case "forbidden":
+                    return PlainTextResponse("this account may not get this path", 403)
+                case "unknown":
+                    return PlainTextResponse("the token is not valid", 401)
+
+        return answer
+
+    return Starlette(
+        routes=[
+            Route("/healthz", healthz),
+            Route("/readyz", readyz),
+            Route("/metrics", metrics),
+            Route("/snapshot", guarded(lambda: msgspec.json.encode(snapshots.report))),
+            Route("/feedback", guarded(feedback.body)),
+        ]
+    )
+
+
+class AdminServer(uvicorn.Server):
+    """On the gateway's loop; signals are for the gateway alone."""
+
+    def __init__(self, app: Starlette, port: int, host: str = "") -> None:
+        config = uvicorn.Config(
+            app, host=host, port=port, log_config=None, access_log=False, lifespan="off"
+        )
+        super().__init__(config)
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        yield

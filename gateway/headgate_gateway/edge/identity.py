@@ -1,0 +1,40 @@
+"""Stage `identity`: whose key is it?"""
+
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import ClassVar, Final
+
+from headgate_gateway.refusals import PASS, Code, Refusal, Verdict
+from headgate_gateway.request import Request
+
+NO_POLICY: Final = Refusal(
+    Code.POLICY_NOT_LOADED, 503, "The gateway has no policy yet. Try again.", retry_after=2
+)
+MISSING: Final = Refusal(
+    Code.INVALID_API_KEY, 401, "No API key: send it as 'Authorization: Bearer <key>'."
+)
+UNKNOWN: Final = Refusal(Code.INVALID_API_KEY, 401, "This API key is not valid.")
+EXPIRED: Final = Refusal(Code.INVALID_API_KEY, 401, "This API key has expired.")
+
+
+@dataclass(slots=True)
+class Identity:
+    name: ClassVar = "identity"
+    undecided: ClassVar = NO_POLICY
+    budget: ClassVar = 1.0
+
+    def decide(self, request: Request) -> Verdict:
+        scheme, _, key = request.head.headers.get(b"authorization", b"").partition(b" ")
+        if not request.loaded:
+            return NO_POLICY  # not 401: the key may well be right
+        if scheme.lower() != b"bearer" or not key:
+            return MISSING
+        # Looked up by digest, so the time it takes tells nothing about any key.
+        credential = request.tables.keys.get(sha256(key.strip()).digest())
+        if credential is None:
+            return UNKNOWN
+        expires_at = credential.key.expires_at
+        if expires_at is not None and request.now >= expires_at:
+            return EXPIRED
+        request.credential = credential
+        return PASS

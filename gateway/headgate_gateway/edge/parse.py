@@ -1,0 +1,23 @@
+"""Stage `parse`: is it a request that we understand?"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from headgate_gateway.edge.chat_request import read_chat_request
+from headgate_gateway.refusals import PASS, Code, Refusal, Verdict
+from headgate_gateway.request import Request
+
+
+@dataclass(slots=True)
+class Parse:
+    name: ClassVar = "parse"
+    undecided: ClassVar = Refusal(Code.STAGE_UNDECIDED, 503, "The request could not be read.")
+    budget: ClassVar = 1.0
+
+    def decide(self, request: Request) -> Verdict:
+        match read_chat_request(request.body):
+            case Refusal() as refusal:
+                return refusal
+            case chat:
+                request.chat = chat
+                return PASS

@@ -1,0 +1,68 @@
+"""What the operator learns from a gateway: cumulative counters per cohort, as compact JSON.
+
+The operator subtracts what it read before. `process` tells it that the counters began anew.
+"""
+
+from dataclasses import dataclass, field
+from typing import Final
+
+import msgspec
+
+from headgate_gateway.calls.events import Usage
+from headgate_gateway.metrics import TOKEN_BOUNDS, Spread
+
+NAMES: Final = ("namespace", "model", "cohort")
+
+
+@dataclass(slots=True)
+class CohortCounts:
+    """Of one cohort, since the process started. Answered and failed calls add up to all ended."""
+
+    answered: int = 0
+    failed: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    first_token: Spread = field(default_factory=lambda: Spread(TOKEN_BOUNDS))
+
+
+class Feedback:
+    def __init__(self, process: str) -> None:
+        self._process = process
+        self._cohorts: dict[tuple[str, str, str], CohortCounts] = {}
+
+    def of(self, namespace: str, model: str, cohort: str) -> CohortCounts:
+        names = (namespace, model, cohort)
+        counts = self._cohorts.get(names)
+        if counts is None:
+            counts = self._cohorts[names] = CohortCounts()
+        return counts
+
+    def body(self) -> bytes:
+        cohorts = [
+            {
+                **dict(zip(NAMES, names, strict=True)),
+                "answered": counts.answered,
+                "failed": counts.failed,
+                "input_tokens": counts.input_tokens,
+                "output_tokens": counts.output_tokens,
+                "first_token": counts.first_token.counts,
+                "first_token_sum": round(counts.first_token.total, 6),
+            }
+            for names, counts in list(self._cohorts.items())
+        ]
+        told = {"process": self._process, "first_token_bounds": TOKEN_BOUNDS, "cohorts": cohorts}
+        return msgspec.json.encode(told)
+
+
+def count(
+    counts: CohortCounts, *, failed: bool, first_token: float | None, usage: Usage | None
+) -> None:
+    """Add one ended call. One that its client ended is neither answered nor failed."""
+    if usage is not None:
+        counts.answered += 1
+        counts.input_tokens += usage.input_tokens
+        counts.output_tokens += usage.output_tokens
+    elif failed:
+        counts.failed += 1
+    if first_token is not None:
+        counts.first_token.observe(first_token)

@@ -1,0 +1,138 @@
+"""The gateway without its surroundings: the data port and everything behind it, and how it drains.
+
+`main` gives it an API server, settings and signals; tests give it a snapshot and pods.
+"""
+
+import asyncio
+import itertools
+import secrets
+import time
+from typing import Final
+
+import structlog
+
+from headgate_gateway.calls.call import Patience
+from headgate_gateway.calls.prompt import WritePrompt
+from headgate_gateway.chat import Chat
+from headgate_gateway.edge.identity import Identity
+from headgate_gateway.edge.limits import Limits
+from headgate_gateway.edge.parse import Parse
+from headgate_gateway.edge.server import Edge
+from headgate_gateway.feedback import Feedback
+from headgate_gateway.metrics import Metrics
+from headgate_gateway.outcome import Teller
+from headgate_gateway.pipeline import Pipeline
+from headgate_gateway.refusals import Code, Refusal
+from headgate_gateway.routing.choose_model import ChooseModel
+from headgate_gateway.routing.pods import Pods
+from headgate_gateway.safety.input_rules import InputRules
+from headgate_gateway.service import Service
+from headgate_gateway.snapshots import Snapshots
+
+log = structlog.get_logger(__name__)
+
+DRAINING: Final = Refusal(
+    Code.GATEWAY_DRAINING, 503, "This gateway stops. Try again.", retry_after=1
+)
+
+
+class Gateway:
+    """One data port.
+
+    Args:
+        region: name for answers to carry.
+        pods: where model servers are found.
+        limits: what one client's connection may cost.
+        patience: how long model servers may take.
+        most: requests at once.
+        default_max_tokens: where a client does not say how much to generate.
+    """
+
+    def __init__(
+        self,
+        *,
+        region: str,
+        pods: Pods,
+        limits: Limits,
+        patience: Patience,
+        most: int,
+        default_max_tokens: int,
+    ) -> None:
+        # Ids come from a counter: asking the kernel for chance costs a tenth of a request.
+        self.process = secrets.token_hex(8)
+        self._numbers = itertools.count(1)
+        self.pods = pods
+        self.snapshots = Snapshots()
+        self.metrics = Metrics()
+        self.feedback = Feedback(self.process)
+        clock = time.perf_counter
+        stages = (
+            Identity(),
+            Parse(),
+            ChooseModel(pods),
+            InputRules(self.metrics),
+            WritePrompt(default_max_tokens),
+        )
+        self.chat = Chat(
+            snapshots=self.snapshots,
+            pipeline=Pipeline(stages, self.metrics, clock),
+            pods=pods,
+            patience=patience,
+            teller=Teller(self.metrics, self.feedback),
+            region=region,
+            most=most,
+        )
+        doorkeeper = Pipeline((Identity(),), self.metrics, clock)
+        service = Service(self.snapshots, self.chat, doorkeeper, self.metrics)
+        self.edge = Edge(service, limits, ids=self._name, refused=self._count)
+        self._show()
+
+    async def drain(self, accept_seconds: float, stream_seconds: float) -> None:
+        """Stop without cutting a stream.
+
+        For `accept_seconds` new requests are served, because not everybody knows yet, and clients
+        are asked to connect anew, elsewhere. Then nobody new; streams get `stream_seconds` to end,
+        and what is left then ends with an error that says why.
+        """
+        log.info("draining", accept_s=accept_seconds, streams_s=stream_seconds)
+        self.edge.drain()
+        await asyncio.sleep(accept_seconds)
+        self.edge.close_listener()
+        if not await self._emptied(stream_seconds):
+            log.warning("streams ended by the drain", streams=len(self.chat.calls))
+            self.chat.stop(DRAINING)
+            if not await self._emptied(2.0):
+                self.edge.abort()
+
+    async def _emptied(self, seconds: float) -> bool:
+        try:
+            async with asyncio.timeout(seconds):
+                await self.edge.emptied()
+        except TimeoutError:
+            return False
+        return True
+
+    def _name(self) -> str:
+        return f"{self.process}-{next(self._numbers):x}"
+
+    def _count(self, refusal: Refusal) -> None:
+        self.metrics.requests.of(str(refusal.status), refusal.code).add()
+
+    def _show(self) -> None:
+        show, snapshots = self.metrics.gauge, self.snapshots
+        show("connections", "Clients connected.", lambda: self.edge.connections)
+        show("calls_in_flight", "Requests at model servers.", lambda: len(self.chat.calls))
+        show("pods_ready", "Model server pods in use.", lambda: sum(self.pods.counts().values()))
+        show("snapshot_epoch", "Epoch of the snapshot.", lambda: snapshots.report.epoch)
+        show("snapshot_sequence", "Its sequence.", lambda: snapshots.report.sequence)
+        show("snapshot_swaps", "Snapshots taken since the start.", lambda: snapshots.swaps)
+        show(
+            "snapshot_kept_objects",
+            "Objects whose newer version this gateway could not take.",
+            lambda: len(snapshots.report.kept),
+        )
+        show(
+            "snapshot_longest_slice_seconds",
+            "The longest time for which taking a snapshot held up requests.",
+            lambda: snapshots.longest_slice,
+        )

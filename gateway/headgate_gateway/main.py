@@ -1,0 +1,141 @@
+"""The gateway's process: reads settings, follows the API server, serves, drains on SIGTERM."""
+
+import asyncio
+import logging
+import signal
+import sys
+import time
+from collections.abc import Coroutine
+from typing import Any, Final
+
+import msgspec
+import structlog
+import uvloop
+
+from headgate_gateway.access import KubernetesAccess
+from headgate_gateway.admin import AdminServer, application
+from headgate_gateway.calls.call import Patience
+from headgate_gateway.edge.limits import Limits
+from headgate_gateway.follow import PodFollower, SnapshotFollower
+from headgate_gateway.gateway import Gateway
+from headgate_gateway.routing.pods import Pods
+from headgate_gateway.settings import Settings
+from headgate_gateway.snapshot_files import SnapshotFiles
+from headgate_kube.client import Client
+
+log = structlog.get_logger(__name__)
+
+ACCEPT_SECONDS: Final = 5.0
+"""For so long after SIGTERM others may still send requests here: endpoints take time to spread."""
+SWITCH: Final = 0.0005  # s a thread may hold up the event loop
+
+
+def main() -> None:
+    configure_logs()
+    sys.setswitchinterval(SWITCH)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(serve(Settings()))
+
+
+async def serve(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT, then drain."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    client = await Client.connect(user_agent="headgate-gateway")
+    try:
+        await Process(settings, client).run(stop)
+    finally:
+        await client.close()
+
+
+class Process:
+    """Everything that runs side by side."""
+
+    def __init__(self, settings: Settings, client: Client) -> None:
+        self._settings = settings
+        pods = Pods()
+        self.gateway = Gateway(
+            region=settings.region,
+            pods=pods,
+            limits=Limits(body_bytes=settings.max_body_bytes),
+            patience=Patience(
+                connect=settings.connect_timeout,
+                first_token=settings.first_token_timeout,
+                idle=settings.idle_token_timeout,
+                beat=settings.heartbeat,
+            ),
+            most=settings.max_requests,
+            default_max_tokens=settings.default_max_tokens,
+        )
+        self._snapshot = SnapshotFollower(
+            client,
+            settings.namespace,
+            self.gateway.snapshots,
+            SnapshotFiles(settings.snapshot_dir),
+        )
+        self._pods = PodFollower(client, settings.namespaces, pods)
+        app = application(
+            snapshots=self.gateway.snapshots,
+            feedback=self.gateway.feedback,
+            registry=self.gateway.metrics.registry(),
+            unready=self._unready,
+            authorize=KubernetesAccess(client, time.monotonic),
+        )
+        self.admin = AdminServer(app, settings.admin_port)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        await self._snapshot.restore()
+        tasks = [
+            self._start(self._snapshot.run()),
+            self._start(self._pods.run()),
+            self._start(self.admin.serve()),
+        ]
+        await self.gateway.edge.listen("", self._settings.port)
+        log.info("serving", port=self._settings.port, admin_port=self._settings.admin_port)
+        stopped = asyncio.create_task(stop.wait())
+        done, _ = await asyncio.wait([stopped, *tasks], return_when=asyncio.FIRST_COMPLETED)
+        await self.gateway.drain(ACCEPT_SECONDS, self._settings.drain)
+        self.admin.should_exit = True
+        for task in tasks[:2]:
+            task.cancel()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        log.info("stopped")
+        for task, result in zip(tasks, results, strict=True):
+            if task in done and isinstance(result, Exception):
+                raise result  # something that should run for ever did not: let the pod restart
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        return asyncio.get_running_loop().create_task(work)
+
+    def _unready(self) -> str:
+        """Why no request should be sent here; empty: none."""
+        if self.gateway.edge.draining:
+            return "draining"
+        if not self._snapshot.current:
+            return f"the current snapshot is not in force {self._snapshot.problem}".strip()
+        if not self._pods.current:
+            return "the pods have not been listed yet"
+        return ""
+
+
+def configure_logs() -> None:
+    """One JSON object per line on standard output."""
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(serializer=_line),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.BytesLoggerFactory(),
+        cache_logger_on_first_use=True,
+    )
+    logging.basicConfig(level=logging.WARNING, stream=sys.stdout)
+
+
+def _line(event: Any, **_: Any) -> bytes:
+    return msgspec.json.encode(event, enc_hook=str)

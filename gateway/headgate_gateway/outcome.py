@@ -1,0 +1,87 @@
+"""What there is to tell about an answer once it is given: one log line, and the counters."""
+
+from dataclasses import dataclass
+
+import structlog
+
+from headgate_gateway.calls.call import Call
+from headgate_gateway.calls.events import End
+from headgate_gateway.feedback import Feedback, count
+from headgate_gateway.metrics import Metrics
+from headgate_gateway.request import Request
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class Outcome:
+    """Written while the answer is given."""
+
+    status: int = 0  # HTTP; 0: the client left before there was one
+    code: str = ""  # reason code; empty: all went well
+    first_text: float | None = None  # s since the request
+    end: End | None = None
+
+
+@dataclass(slots=True)
+class Teller:
+    """Tells outcomes to the log, to Prometheus and to the operator."""
+
+    metrics: Metrics
+    feedback: Feedback
+
+    def tell(
+        self, name: str, request: Request, call: Call | None, outcome: Outcome, seconds: float
+    ) -> None:
+        self.metrics.requests.of(str(outcome.status), outcome.code).add()
+        facts: dict[str, object] = {
+            "id": name,
+            "status": outcome.status,
+            "code": outcome.code or "ok",
+            "duration_s": round(seconds, 4),
+        }
+        if hasattr(request, "credential"):
+            key, tenant = request.credential.key, request.credential.tenant
+            facts |= {"tenant": tenant.name, "key": key.name, "user": key.user}
+        if call is not None:
+            facts |= self._count(request, call, outcome, seconds)
+        log.info("request", **facts)
+
+    def _count(
+        self, request: Request, call: Call, outcome: Outcome, seconds: float
+    ) -> dict[str, object]:
+        identity, pod, cohort = request.model.identity, call.pod, call.cohort
+        facts: dict[str, object] = {
+            "namespace": identity.namespace,
+            "model": identity.name,
+            "route": request.route.identity.name if request.route is not None else None,
+            "stream": bool(request.chat.stream),
+            "attempts": call.attempts,
+        }
+        if pod is None or cohort is None:
+            return facts
+        names = (identity.namespace, identity.name, cohort.variant)
+        self.metrics.calls.of(*names, outcome.code or "ok").add()
+        self.metrics.lost_attempts.of(*names).add(call.attempts - 1)
+        self.metrics.request_seconds.of(*names).observe(seconds)
+        count(
+            self.feedback.of(identity.namespace, identity.name, cohort.name),
+            failed=outcome.code.startswith("upstream"),
+            first_token=outcome.first_text,
+            usage=outcome.end.usage if outcome.end is not None else None,
+        )
+        facts |= {"cohort": cohort.name, "pod": pod.name}
+        if outcome.first_text is not None:
+            self.metrics.first_token_seconds.of(*names).observe(outcome.first_text)
+            facts["first_token_s"] = round(outcome.first_text, 4)
+        if outcome.end is not None:
+            usage = outcome.end.usage
+            self.metrics.tokens.of(*names, "input").add(usage.input_tokens)
+            self.metrics.tokens.of(*names, "output").add(usage.output_tokens)
+            facts |= {
+                "input_tokens": usage.input_tokens,
+                "output_tokens": usage.output_tokens,
+                "tokens_estimated": usage.estimated,
+                "finish_reason": outcome.end.finish_reason,
+            }
+        return facts

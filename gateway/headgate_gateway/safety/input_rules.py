@@ -1,0 +1,78 @@
+"""Stage `input_rules`: patterns that a SafetyPolicy lays over everything that a client wrote."""
+
+import asyncio
+from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Final
+
+import structlog
+
+from headgate_gateway.metrics import Metrics
+from headgate_gateway.refusals import PASS, Code, Refusal, Verdict
+from headgate_gateway.request import Request
+from headgate_gateway.routing.tables import Gate, Rule
+
+log = structlog.get_logger(__name__)
+
+WORK: Final = 64 * 1024
+"""Characters times rules that the event loop may search itself: well below a millisecond."""
+STANDARD: Final = "This request is against a content policy."
+
+
+@dataclass(slots=True)
+class InputRules:
+    """Text of every role and of tools counts: none of it was written by the gateway.
+
+    Any policy that refuses refuses; one in Shadow only counts.
+    """
+
+    name: ClassVar = "input_rules"
+    undecided: ClassVar = Refusal(
+        Code.STAGE_UNDECIDED, 503, "The content policies could not be checked.", retry_after=1
+    )
+    budget: ClassVar = 2.0
+    metrics: Metrics
+
+    def decide(self, request: Request) -> Verdict | Awaitable[Verdict]:
+        tenant, model = request.credential.tenant, request.chat.model
+        gates = request.tables.space(tenant.namespace).gates.values()
+        bound = [gate for gate in gates if gate.binds(tenant.name, model)]
+        if not bound:
+            return PASS
+        texts = [text for message in request.chat.messages for text in message.texts if text]
+        work = sum(map(len, texts)) * sum(len(gate.rules) for gate in bound)
+        if work <= WORK:
+            return self._judge(find(bound, texts))
+        return self._search_beside(bound, texts)
+
+    async def _search_beside(self, gates: Sequence[Gate], texts: Sequence[str]) -> Verdict:
+        """Search long texts in a thread; RE2 lets the loop run meanwhile."""
+        return self._judge(await asyncio.to_thread(find, gates, texts))
+
+    def _judge(self, found: Sequence[tuple[Gate, Rule]]) -> Verdict:
+        verdict: Verdict = PASS
+        for gate, rule in found:
+            policy = (gate.identity.namespace, gate.identity.name)
+            if gate.body.shadow:
+                self.metrics.shadow_matches.of(*policy).add()
+            elif verdict is PASS:
+                explained = rule.explanation or STANDARD
+                verdict = Refusal(Code.CONTENT_POLICY_VIOLATION, 400, explained, "messages")
+            log.info(
+                "input rule matched",
+                policy="/".join(policy),
+                rule=rule.name,
+                shadow=gate.body.shadow,
+            )
+        return verdict
+
+
+def find(gates: Sequence[Gate], texts: Sequence[str]) -> list[tuple[Gate, Rule]]:
+    """Return, for each gate, the first rule that is found in a text."""
+    found = []
+    for gate in gates:
+        for rule in gate.rules:
+            if any(rule.pattern.found_in(text) for text in texts):
+                found.append((gate, rule))
+                break
+    return found

@@ -1,0 +1,94 @@
+"""What the gateway does with an exchange: finds the handler, and makes sure that it ends."""
+
+import time
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
+
+import msgspec
+import structlog
+
+from headgate_gateway.chat import Chat
+from headgate_gateway.edge.errors import JSON, refuse, respond
+from headgate_gateway.edge.exchange import Exchange
+from headgate_gateway.metrics import Metrics
+from headgate_gateway.pipeline import Pipeline
+from headgate_gateway.refusals import Code, Refusal
+from headgate_gateway.routing.choose_model import UNKNOWN
+from headgate_gateway.snapshots import Snapshots
+from headgate_gateway.streaming.chat import model_body, model_list
+
+log = structlog.get_logger(__name__)
+
+Handler: TypeAlias = Callable[[Exchange], Coroutine[Any, Any, None]]
+
+MODELS: Final = "/v1/models"
+BUG: Final = Refusal(Code.INTERNAL_ERROR, 500, "The gateway failed. Its operators can see why.")
+
+
+@dataclass(slots=True)
+class Service:
+    """Answers exchanges. `__call__` never raises, but for cancellation."""
+
+    snapshots: Snapshots
+    chat: Chat
+    doorkeeper: Pipeline  # identity alone
+    metrics: Metrics
+
+    async def __call__(self, exchange: Exchange) -> None:
+        try:
+            await self._answer(exchange)
+        except Exception:  # the one place: counted, told, and never silent
+            self.metrics.bugs.of().add()
+            log.exception("bug", id=exchange.id)
+            if not exchange.closed:
+                await refuse(exchange, BUG)
+
+    async def _answer(self, exchange: Exchange) -> None:
+        head = exchange.head
+        handler, methods = self._find(head.path)
+        if handler is None:
+            sentence = "There is nothing at this URL."
+            await self._refuse(exchange, Refusal(Code.UNKNOWN_URL, 404, sentence))
+        elif head.method not in methods:
+            allowed = ", ".join(methods)
+            no = Refusal(Code.METHOD_NOT_ALLOWED, 405, f"This URL takes {allowed} only.")
+            await self._refuse(exchange, no, (b"allow", allowed.encode()))
+        else:
+            await handler(exchange)
+
+    def _find(self, path: str) -> tuple[Handler | None, tuple[str, ...]]:
+        if path == "/v1/chat/completions":
+            return self.chat, ("POST",)
+        if path == MODELS or path.startswith(f"{MODELS}/"):
+            return self._models, ("GET", "HEAD")
+        return None, ()
+
+    async def _models(self, exchange: Exchange) -> None:
+        """`GET /v1/models` and `GET /v1/models/{id}`."""
+        request = self.snapshots.request(exchange.head, b"", time.time())
+        verdict = await self.doorkeeper.ask(request)
+        if isinstance(verdict, Refusal):
+            await self._refuse(exchange, verdict)
+            return
+        tenant = request.credential.tenant
+        names = request.tables.space(tenant.namespace).names()
+        wanted = exchange.head.path.removeprefix(MODELS).removeprefix("/")
+        body: bytes | None
+        if not wanted:
+            body = model_list(names, tenant.may_use)
+        else:
+            created = dict(names).get(wanted)
+            found = created is not None and tenant.may_use(wanted)
+            body = msgspec.json.encode(model_body(wanted, created or 0)) if found else None
+        if body is None:
+            await self._refuse(exchange, UNKNOWN)
+            return
+        self.metrics.requests.of("200", "").add()
+        await respond(exchange, 200, [JSON], body)
+
+    async def _refuse(
+        self, exchange: Exchange, refusal: Refusal, *more: tuple[bytes, bytes]
+    ) -> None:
+        self.metrics.requests.of(str(refusal.status), refusal.code).add()
+        await refuse(exchange, refusal, *more)

@@ -1,0 +1,53 @@
+"""Settings of a gateway process: read once, before anything listens. Policy lives in snapshots."""
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+Seconds = Annotated[float, Field(gt=0, le=86400)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(
+        env_prefix="HEADGATE_GATEWAY_", frozen=True, extra="forbid", use_attribute_docstrings=True
+    )
+
+    namespace: str
+    """Namespace of the release: the snapshot lies there."""
+    region: str
+    """Name of this region; answers carry it."""
+    watch_namespaces: str = ""
+    """Namespaces of models, with commas; `*` for all. Empty: that of the release."""
+    port: Port = 8080
+    """Data port. Health and metrics are on `admin_port`."""
+    admin_port: Port = 9090
+    """Port for /healthz, /readyz and /metrics; never exposed by the Service."""
+    snapshot_dir: Path = Path("/var/lib/headgate")
+    """Folder for the last good snapshot."""
+    drain: Seconds = 600.0
+    """Seconds that open streams get after SIGTERM; the pod's grace period is 15 longer."""
+    max_requests: Annotated[int, Field(ge=1, le=100_000)] = 4096
+    """Calls to model servers at once. More are refused with 503."""
+    max_body_bytes: Annotated[int, Field(ge=1024, le=64 * 1024 * 1024)] = 4 * 1024 * 1024
+    """Largest request body; more is refused with 413."""
+    default_max_tokens: Annotated[int, Field(ge=1, le=1_000_000)] = 1024
+    """Tokens to generate at most where the client does not say."""
+    connect_timeout: Seconds = 2.0
+    """Seconds for connecting to a model server."""
+    first_token_timeout: Seconds = 300.0
+    """Seconds for the first token: waiting in the model server's queue included."""
+    idle_token_timeout: Seconds = 60.0
+    """Seconds that a model server may stay silent between two tokens."""
+    heartbeat: Seconds = 15.0
+    """Seconds of silence after which a stream gets a comment."""
+
+    @property
+    def namespaces(self) -> tuple[str | None, ...]:
+        """Where to watch pods; None stands for everywhere."""
+        names = [name.strip() for name in self.watch_namespaces.split(",") if name.strip()]
+        if "*" in names:
+            return (None,)
+        return tuple(dict.fromkeys(names)) or (self.namespace,)

@@ -1,0 +1,62 @@
+"""The last good snapshot on the gateway's volume: it starts with policy when the API is away."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import structlog
+
+from headgate_api.errors import TerminalError
+from headgate_api.snapshot import Digest, Pointer
+from headgate_policy.snapshot import decode_pointer, digest_of, encode_pointer
+
+log = structlog.get_logger(__name__)
+
+POINTER = "pointer.json"
+
+
+class SnapshotFiles:
+    """A folder with one pointer and its shards. Every file is whole or not there."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def load(self) -> tuple[Pointer, dict[Digest, bytes]] | None:
+        """Read the snapshot back. None: there is none, or not a whole one."""
+        try:
+            pointer = decode_pointer((self._folder / POINTER).read_bytes())
+            contents = {d: self._shard(d).read_bytes() for d in filter(None, pointer.shards)}
+        except (OSError, TerminalError) as error:
+            log.info("no snapshot on the volume", error=str(error))
+            return None
+        if any(digest_of(content) != digest for digest, content in contents.items()):
+            log.warning("the snapshot on the volume is damaged")
+            return None
+        return pointer, contents
+
+    def save(self, pointer: Pointer, contents: Mapping[Digest, bytes]) -> None:
+        """Write the new shards, then the pointer, then forget what it no longer lists.
+
+        Args:
+            pointer: what is in force now.
+            contents: its shards that are not in the folder yet.
+        """
+        self._folder.mkdir(parents=True, exist_ok=True)
+        for digest, content in contents.items():
+            self._write(self._shard(digest), content)
+        self._write(self._folder / POINTER, encode_pointer(pointer))
+        listed = {self._shard(digest) for digest in pointer.shards}
+        for path in self._folder.glob("shard-*"):
+            if path not in listed:
+                path.unlink(missing_ok=True)
+
+    def _shard(self, digest: Digest) -> Path:
+        return self._folder / f"shard-{digest}.json"
+
+    def _write(self, path: Path, content: bytes) -> None:
+        half = path.with_name(f".{path.name}.half")
+        with half.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        half.replace(path)

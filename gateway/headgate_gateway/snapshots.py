@@ -1,0 +1,171 @@
+"""The snapshot in force: how the next one takes its place while requests are served.
+
+Only shards that changed are decoded. The work is done in slices between which the event loop runs,
+and the garbage collector stays away: a full collection over all tenants would hold up every stream.
+"""
+
+import asyncio
+import gc
+import time
+from collections.abc import Callable, Mapping
+from typing import Final
+
+import structlog
+
+from headgate_api.errors import TerminalError
+from headgate_api.snapshot import (
+    FEATURES,
+    SCHEMA,
+    Digest,
+    Entry,
+    GatewayReport,
+    Identity,
+    Pointer,
+)
+from headgate_gateway.edge.exchange import Head
+from headgate_gateway.request import Request
+from headgate_gateway.routing.tables import Tables, TablesDraft
+from headgate_policy.snapshot import decode_shard
+
+log = structlog.get_logger(__name__)
+
+SLICE: Final = 0.0005  # s of work before requests get their turn
+
+
+class Snapshots:
+    """What the gateway runs. `tables` is replaced as a whole."""
+
+    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
+        self._clock = clock
+        self._shards: dict[Digest, tuple[Identity, ...]] = {}
+        self._kept: frozenset[Identity] = frozenset()
+        self._provisional = False
+        self.tables = Tables()
+        self.pointer: Pointer | None = None
+        self.swaps = 0
+        self.longest_slice = 0.0
+        """s; how long swaps have held up requests at most."""
+
+    @property
+    def report(self) -> GatewayReport:
+        pointer = self.pointer
+        return GatewayReport(
+            schema=SCHEMA,
+            epoch=pointer.epoch if pointer is not None else -1,
+            sequence=pointer.sequence if pointer is not None else -1,
+            features=tuple(sorted(FEATURES)),
+            kept=tuple(sorted(self._kept)),
+        )
+
+    def request(self, head: Head, body: bytes, now: float) -> Request:
+        """Begin a request under the policy that is in force now."""
+        loaded = self.pointer is not None
+        return Request(head=head, body=body, tables=self.tables, loaded=loaded, now=now)
+
+    def newer(self, pointer: Pointer) -> bool:
+        """Whether `pointer` may follow what runs now: the version only ever rises.
+
+        What came from the volume gives way to whatever the API server has: after a new
+        installation versions begin anew, and the volume may be from the old one.
+        """
+        if self.pointer is None or self._provisional:
+            return True
+        return pointer.version > self.pointer.version
+
+    def missing(self, pointer: Pointer) -> list[Digest]:
+        """List the shards of `pointer` that are not in force yet."""
+        listed = dict.fromkeys(filter(None, pointer.shards))
+        return [digest for digest in listed if digest not in self._shards]
+
+    async def swap(
+        self, pointer: Pointer, contents: Mapping[Digest, bytes], *, provisional: bool = False
+    ) -> None:
+        """Bring `pointer` into force.
+
+        Args:
+            pointer: one for which `newer` is true.
+            contents: the shards that `missing` lists.
+            provisional: it is the last one of an earlier process.
+
+        Raises:
+            TerminalError: a shard cannot be read; what runs goes on.
+        """
+        breath = _Breath(self._clock)
+        draft = self.tables.edit()
+        shards: dict[Digest, tuple[Identity, ...]] = {}
+        present: set[Identity] = set()
+        kept: set[Identity] = set()
+        gc.disable()
+        try:
+            for digest in dict.fromkeys(filter(None, pointer.shards)):
+                if digest in self._shards:
+                    shards[digest] = self._shards[digest]
+                    continue
+                await breath.take(force=True)
+                entries = decode_shard(contents[digest]).entries
+                for entry in entries:
+                    await breath.take()
+                    if not _put(draft, entry):
+                        kept.add(entry.identity)
+                shards[digest] = tuple(entry.identity for entry in entries)
+                present.update(shards[digest])
+            for digest, identities in self._shards.items():
+                if digest in shards:
+                    continue
+                await breath.take()
+                for identity in identities:
+                    if identity not in present:
+                        draft.drop(identity)
+            kept |= self._still_kept(shards, present)
+            await breath.take()
+            self.tables, self.pointer = draft.done(), pointer
+            self._shards, self._kept = shards, frozenset(kept)
+            self._provisional = provisional
+            self.swaps += 1
+            gc.freeze()
+        finally:
+            gc.enable()
+            self.longest_slice = max(self.longest_slice, breath.end())
+
+    def _still_kept(
+        self, shards: Mapping[Digest, tuple[Identity, ...]], present: set[Identity]
+    ) -> set[Identity]:
+        """Objects kept before whose shard is still the same."""
+        waiting = self._kept - present
+        if not waiting:
+            return set()
+        return {i for identities in shards.values() for i in identities if i in waiting}
+
+
+def _put(draft: TablesDraft, entry: Entry) -> bool:
+    """Bring one entry into force. False: it means more than we know, so the old one stays."""
+    unknown = set(entry.requires) - FEATURES
+    said = log.bind(kind=entry.kind, object=f"{entry.namespace}/{entry.name}")
+    if unknown:
+        said.warning("object kept, its newer version needs more", requires=sorted(unknown))
+        return False
+    try:
+        draft.put(entry)
+    except TerminalError as error:
+        said.error("object kept, its newer version cannot be read", error=str(error))
+        return False
+    return True
+
+
+class _Breath:
+    """Lets the event loop run when a slice of work has become too long."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._since = clock()
+        self._longest = 0.0
+
+    async def take(self, *, force: bool = False) -> None:
+        if force or self._clock() - self._since >= SLICE:
+            self.end()
+            await asyncio.sleep(0)
+            self._since = self._clock()
+
+    def end(self) -> float:
+        self._longest = max(self._longest, self._clock() - self._since)
+        return self._longest
