@@ -51,7 +51,9 @@ def _rows(schema: Mapping[str, Any], path: str) -> Iterator[tuple[str, str, str]
         if name in schema.get("required", ()):
             notes.append("required")
         if not isinstance(default := field.get("default", {}), dict):
-            notes.append(f"default `{str(default).lower() if default is False else default}`")
+            notes.append(
+                f"default `{str(default).lower() if isinstance(default, bool) else default}`"
+            )
         yield f"`{here}`", ", ".join(notes), field["description"]
         yield from _rows(field, here)
         yield from _rows(field.get("items", {}), f"{here}[]")
@@ -76,6 +78,8 @@ def _type(field: Mapping[str, Any]) -> str:
             words = "time"
         case {"properties": _}:
             words = "object"
+        case {"x-kubernetes-validations": [*_, {"rule": rule}]} if "duration(self)" in rule:
+            words = "duration"
         case {"maxLength": most}:
             words = f"string of up to {most}"
         case {"type": "boolean" | "integer" as kind}:
