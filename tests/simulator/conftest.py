@@ -18,12 +18,13 @@ import anyio
 import numpy as np
 import pytest
 import tritonclient.grpc.aio as triton_grpc
-import yaml
 from prometheus_client.parser import text_string_to_metric_families
 from tritonclient.grpc import InferInput
 
+from headgate_api.modeldeployment import Variant
 from headgate_cluster.files import TREE
 from headgate_cluster.triton import Triton
+from headgate_controllers.modeldeployment.servers import SERVERS
 
 MODELS = TREE / "images" / "triton-sim" / "models"
 PROBE = TREE / "controllers/headgate_controllers/modeldeployment/files/alive.py"
@@ -233,28 +234,39 @@ def ensemble(both_models: Triton, http: aiohttp.ClientSession) -> Served:
 
 @pytest.fixture
 def serve(tmp_path: Path, http: aiohttp.ClientSession) -> Iterator[Callable[..., Served]]:
-    """Deploy as the operator does: `serve(dialect, variant=, quantization=, **simulation)`."""
+    """Deploy one variant with the files that the operator writes for it.
+
+    `serve(dialect, quantization=..., engine=..., **simulation)`
+    """
     with ExitStack() as stack:
 
         def serve(
             dialect: Dialect,
             *,
-            variant: str = "",
             quantization: str = "none",
             engine: dict[str, Any] | None = None,
             **simulation: Any,
         ) -> Served:
-            environment = {"HEADGATE_VARIANT": variant, "HEADGATE_QUANTIZATION": quantization}
-            folder = tmp_path / str(len(list(tmp_path.iterdir())))
-            options = {"simulation": simulation, **(engine or {})}
-            if dialect is LLMAPI:
-                repository, extra = MODELS / "llmapi", load(dialect)
-                environment["LLM_CONFIG_PATH"] = str(_model_yaml(folder, options))
-            else:
-                repository, extra = _with_config(folder, options), load(dialect)
-                extra = (*extra, "--model-config-name=headgate")
-            # Streams that a test left behind should not hold up its end.
-            triton = Triton(repository, (*extra, "--exit-timeout-secs=1"), env=environment)
+            options = {"config": {"simulation": simulation}, **(engine or {})}
+            variant = _variant(quantization, options)
+            server = SERVERS[dialect.runtime]
+            models = tmp_path / str(len(list(tmp_path.iterdir())))
+            # In a pod a ConfigMap is mounted into the image's files.
+            shutil.copytree(MODELS, models)
+            configs = models / dialect.folder / dialect.model / "configs"
+            configs.mkdir()
+            for name, text in server.files(variant).items():
+                (configs / name).write_text(text)
+            triton = Triton(
+                models / dialect.folder,
+                # Streams that a test left behind should not hold up its end.
+                (*load(dialect), *server.arguments, "--exit-timeout-secs=1"),
+                env={
+                    "LLM_CONFIG_PATH": str(configs / "model.yaml"),
+                    "HEADGATE_VARIANT": variant.name,
+                    "HEADGATE_QUANTIZATION": variant.quantization,
+                },
+            )
             return Served(stack.enter_context(triton), dialect, http)
 
         yield serve
@@ -265,24 +277,12 @@ def load(*dialects: Dialect) -> tuple[str, ...]:
     return ("--model-control-mode=explicit", *names)
 
 
-def _model_yaml(folder: Path, options: dict[str, Any]) -> Path:
-    folder.mkdir()
-    path = folder / "model.yaml"
-    triton = {"max_batch_size": 0, "decoupled": True}
-    path.write_text(yaml.safe_dump({"model": "m", "triton_config": triton, **options}))
-    return path
-
-
-def _with_config(folder: Path, options: dict[str, Any]) -> Path:
-    """Copy the image's repository and put the operator's configuration into it."""
-    shutil.copytree(MODELS, folder)
-    model = folder / ENSEMBLE.folder / ENSEMBLE.model
-    (model / "configs").mkdir()
-    parameters = "".join(
-        f"parameters {{ key: {json.dumps(key)} "
-        f"value {{ string_value: {json.dumps(json.dumps(value))} }} }}\n"
-        for key, value in options.items()
+def _variant(quantization: str, engine: dict[str, Any]) -> Variant:
+    return Variant.model_validate(
+        {
+            "name": quantization,
+            "quantization": quantization,
+            "source": {"uri": "file:///app/all_models/python"},
+            "engine": engine,
+        }
     )
-    text = (model / "config.pbtxt").read_text() + parameters
-    (model / "configs" / "headgate.pbtxt").write_text(text)
-    return folder / ENSEMBLE.folder

@@ -29,8 +29,8 @@ class TestText:
 
     async def test_variants_differ_in_a_few_words(self, serve: Serve) -> None:
         prompt = f"{PROMPT} [[sim: tokens 300]]"
-        plain = await serve(LLMAPI, variant="plain").say(prompt)
-        small = await serve(LLMAPI, variant="small", quantization="nvfp4").say(prompt)
+        plain = await serve(LLMAPI).say(prompt)
+        small = await serve(LLMAPI, quantization="nvfp4").say(prompt)
         alike = SequenceMatcher(None, plain.split(), small.split(), autojunk=False).ratio()
         assert 0.8 < alike < 1.0
 
@@ -82,7 +82,7 @@ class TestSlots:
         await asyncio.gather(*queued, return_exceptions=True)
 
     async def test_a_full_queue_refuses_and_is_alive(self, serve: Serve, dialect: Dialect) -> None:
-        served = serve(dialect, engine={"max_batch_size": 1}, max_waiting=1)
+        served = serve(dialect, engine={"maxBatchSize": 1}, max_waiting=1)
         async with served.open(SILENT), asyncio.TaskGroup() as tasks:
             queued = tasks.create_task(_read(served.grpc(SILENT)))
             await served.until(scheduled=1, waiting=1)
@@ -141,7 +141,7 @@ class TestLoading:
             serve(dialect, **simulation)
 
     async def test_the_llmapi_streams_only_when_decoupled(self, serve: Serve) -> None:
-        served = serve(LLMAPI, engine={"triton_config": {"max_batch_size": 0, "decoupled": False}})
+        served = serve(LLMAPI, engine={"config": {"triton_config": {"decoupled": False}}})
         status, answer = await served.plain('[[sim: say "hi"]]', exclude_input=True)
         assert (200, "hi") == (status, answer["text_output"])
         refusal = {"error": "Streaming is only supported in decoupled mode."}
