@@ -1,4 +1,4 @@
-"""The parts of the operator, wired: made here, started in order, stopped in the reverse."""
+"""The parts of the operator, wired: made here, started in order, stopped together."""
 
 import asyncio
 import time
@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import structlog
 
-from headgate_api.errors import HeadgateError, Unavailable
+from headgate_api.errors import Unavailable
 from headgate_controllers.contract import Controller, Environment, Found, Key
 from headgate_kube.client import Client
 from headgate_operator import health
@@ -120,24 +120,16 @@ class Operator:
             age=lambda: time.monotonic() - self.relist.listed,
         )
         self.port = web.addresses[0][1]
-        # Outside of the group: kopf waits 5 s for every task that is younger than itself, so it
-        # must be the last to stop.
-        no_more_events = asyncio.Event()
         namespaces = self.settings.namespaces
-        informer = asyncio.create_task(
-            informed(self.feed, self.client, namespaces, no_more_events, started)
-        )
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(_until(stop))
-                tasks.create_task(_outlives_us(informer))
+                tasks.create_task(informed(self.feed, self.client, namespaces, started))
                 await self._learn(tasks)
                 await self._lead(tasks)
         except* Stopped:
             log.info("stopped")
         finally:
-            no_more_events.set()
-            await asyncio.wait([informer])
             await self.elector.release()
             await web.cleanup()
 
@@ -191,11 +183,6 @@ class Operator:
 async def _until(stop: asyncio.Event) -> None:
     await stop.wait()
     raise Stopped
-
-
-async def _outlives_us(informer: asyncio.Task[None]) -> None:
-    await asyncio.shield(informer)
-    raise HeadgateError("kopf ended, so nothing tells us of changes any more")
 
 
 async def _patiently(read: Callable[[], Awaitable[None]]) -> None:

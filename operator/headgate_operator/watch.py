@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import kopf
 
+from headgate_api.errors import HeadgateError
 from headgate_api.labels import MODEL_SERVER, PART
 from headgate_controllers.contract import Manifest, key_of
 from headgate_kube.client import Client, tidy
@@ -45,24 +46,33 @@ async def informed(
     feed: Feed,
     client: Client,
     namespaces: Collection[str] | None,
-    stop: asyncio.Event,
     started: Callable[[], None],
 ) -> None:
-    """Feed events until `stop`, or until kopf fails.
+    """Feed events for ever.
 
     `started` is called after kopf has taken the signal handlers: whoever wants them takes them
-    back there.
+    back there. kopf's own `run_tasks` is not for us: it would, in the end, wait for and then
+    cancel every task of the process that is younger than itself.
+
+    Raises:
+        HeadgateError: kopf ended, so nothing tells us of changes any more.
     """
-    existing = asyncio.all_tasks()
     tasks = await kopf.spawn_tasks(
         registry=_registry(feed, client),
         settings=_settings(),
         clusterwide=namespaces is None,
         namespaces=namespaces or (),
-        stop_flag=stop,
     )
     started()
-    await kopf.run_tasks(tasks, ignored=existing)
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+    failures = [task.exception() for task in tasks if not task.cancelled()]
+    cause = next(filter(None, failures), None)
+    raise HeadgateError(f"kopf ended: {cause}") from cause
 
 
 def _registry(feed: Feed, client: Client) -> kopf.OperatorRegistry:
@@ -106,6 +116,7 @@ def _settings() -> kopf.OperatorSettings:
     settings = kopf.OperatorSettings()
     settings.peering.standalone = True
     settings.posting.enabled = False
+    settings.process.ultimate_exiting_timeout = None  # no SIGKILL to a process that goes on
     settings.scanning.disabled = True  # no right to list CRDs and namespaces is needed
     settings.watching.server_timeout = 300
     settings.watching.client_timeout = 310
