@@ -33,6 +33,8 @@ class Reason(StrEnum):
     """A variant's precision cannot run on its GPU class."""
     UNKNOWN_GPU_CLASS = "UnknownGPUClass"
     """A variant names a GPU product that this release does not know."""
+    SOURCE_INVALID = "SourceInvalid"
+    """A variant's source is nothing that its runtime can serve."""
     NAME_CONFLICT = "NameConflict"
     """Another ModelDeployment of the namespace already has this public name."""
     MODEL_NAME_CONFLICT = "ModelNameConflict"

@@ -35,6 +35,7 @@ class Plan:
     """What one pass wants. The operator writes it; plan() itself touches nothing."""
 
     status: Manifest  # `.status` in full, applied once, after everything else
+    scaled: tuple[tuple[Key, int], ...] = ()  # spec.replicas of children, patched before the rest
     wanted: tuple[Manifest, ...] = ()  # applied in this order, skipped where equal
     unwanted: tuple[Key, ...] = ()  # deleted by name: absence from `wanted` deletes nothing
     entry: Entry | None = None  # this object in the snapshot; None: it is not in force

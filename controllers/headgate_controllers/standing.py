@@ -14,6 +14,9 @@ LARGEST_BODY: Final = 900_000
 ALL_RESOLVED: Final = Mark(
     "ResolvedRefs", "True", Reason.REFS_RESOLVED, "everything that the object names was found"
 )
+_FAULTS: Final = frozenset({"Accepted", "ResolvedRefs", "NodesSuited", "Ready"})
+"""The conditions whose turning False is worth an event; others follow from these."""
+_TOLD: Final = frozenset({Reason.ROLLOUT_RUNNING, Reason.INSUFFICIENT_GPU})
 _PROBLEM: Final = {"False": 0, "Unknown": 1, "True": 2}
 
 
@@ -105,6 +108,7 @@ def conclude(
     *,
     entry: Entry | None = None,
     requeue_after: float | None = None,
+    scaled: Iterable[tuple[Key, int]] = (),
     wanted: Iterable[Manifest] = (),
     unwanted: Iterable[Key] = (),
     **fields: Any,
@@ -116,6 +120,7 @@ def conclude(
     } | {name: value for name, value in fields.items() if value is not None}
     return Plan(
         status=status,
+        scaled=tuple(scaled),
         wanted=tuple(wanted),
         unwanted=tuple(unwanted),
         entry=entry,
@@ -125,13 +130,14 @@ def conclude(
 
 
 def news(before: Sequence[dict[str, Any]], marks: Iterable[Mark]) -> tuple[Note, ...]:
-    """Notes on what has just gone wrong, and on getting ready: one for each reason."""
+    """Notes on what has just gone wrong, on a change and on getting ready: one for each reason."""
     was = {condition["type"]: (condition["status"], condition["reason"]) for condition in before}
     notes: dict[Reason, Note] = {}
     for mark in marks:
         fresh = was.get(mark.type) != (mark.status, mark.reason)
-        wrong = mark.status == "False" and mark.type != "Progressing"
-        if fresh and (wrong or (mark.type, mark.status) == ("Ready", "True")):
+        wrong = mark.status == "False" and mark.type in _FAULTS
+        ready = (mark.type, mark.status) == ("Ready", "True")
+        if fresh and (wrong or ready or mark.reason in _TOLD):
             notes.setdefault(mark.reason, Note(mark.reason, mark.message, warning=wrong))
     return tuple(notes.values())
 

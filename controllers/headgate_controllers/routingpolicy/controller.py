@@ -50,14 +50,11 @@ def observe(key: Key, cache: Cache, env: Environment) -> Observed | None:
 def _target(key: Key, cache: Cache) -> Target:
     if (model := cache.get(key)) is None:
         return "Missing"
-    status = model.get("status", {})
-    if status.get("readyReplicas", 0) > 0:
+    conditions = model.get("status", {}).get("conditions", ())
+    said = {condition["type"]: condition["status"] for condition in conditions}
+    if said.get("Available") == "True":
         return "Answers"
-    failed = any(
-        condition["type"] == "Ready" and condition["status"] != "Unknown"
-        for condition in status.get("conditions", ())
-    )
-    return "Fails" if failed else "Starts"
+    return "Starts" if said.get("Ready", "Unknown") == "Unknown" else "Fails"
 
 
 def index(manifest: Manifest) -> Iterable[str]:

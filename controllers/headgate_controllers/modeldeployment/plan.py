@@ -1,0 +1,129 @@
+"""What one ModelDeployment needs now. Pure: no I/O, no clock, no randomness, no cache."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import datetime
+
+from headgate_api.conditions import Reason
+from headgate_api.errors import Invalid
+from headgate_api.modeldeployment import ModelDeployment
+from headgate_api.snapshot import Cohort, Entry
+from headgate_controllers.contract import Key, Manifest, Note, Plan
+from headgate_controllers.modeldeployment import resources, status
+from headgate_controllers.modeldeployment.acceptance import finding
+from headgate_controllers.modeldeployment.observed import Observed
+from headgate_controllers.modeldeployment.references import Resolved, resolve
+from headgate_controllers.modeldeployment.rollout import Rollout, rollout
+from headgate_controllers.standing import conclude
+from headgate_policy.snapshot import make_entry
+
+
+def plan(seen: Observed, now: datetime) -> Plan:
+    """Decide what `seen` calls for at `now`."""
+    mdep = seen.mdep
+    if isinstance(mdep, Invalid):
+        return refused(seen, Note(Reason.SPEC_INVALID, str(mdep)), now)
+    if note := finding(seen, mdep):
+        return refused(seen, note, now)
+    placed = is_placed(mdep, seen.env.region)
+    going = rollout(seen, mdep, placed=placed)
+    if not placed:
+        return conclude(
+            seen.subject,
+            status.not_placed(seen.env.region),
+            now,
+            scaled=scaled(seen, going),
+            unwanted=[*unwanted(seen, going), *shared(mdep)],
+            **status.fields(seen, mdep, going),
+        )
+    resolved = resolve(seen, mdep)
+    marks, wait = status.marks(seen, mdep, going, resolved.mark, now)
+    return conclude(
+        seen.subject,
+        marks,
+        now,
+        entry=entry(seen, mdep, going, resolved),
+        requeue_after=wait,
+        scaled=scaled(seen, going),
+        wanted=wanted(seen, mdep, going),
+        unwanted=unwanted(seen, going),
+        **status.fields(seen, mdep, going),
+    )
+
+
+def refused(seen: Observed, note: Note, now: datetime) -> Plan:
+    """What serves keeps serving: a bad edit must not take a good revision down."""
+    subject = seen.subject
+    if note.reason == Reason.NAME_CONFLICT:
+        subject = replace(subject, kept=None)  # the public name leads to the older object
+    return conclude(
+        subject, status.refused(seen, note), now, entry=subject.kept, **status.counts(seen)
+    )
+
+
+def is_placed(mdep: ModelDeployment, region: str) -> bool:
+    placement = mdep.spec.placement
+    return placement is None or any(place.name == region for place in placement.regions)
+
+
+def scaled(seen: Observed, going: Rollout) -> Iterator[tuple[Key, int]]:
+    """Make old cohorts smaller: their manifests are gone with the spec that they came from."""
+    namespace = seen.subject.identity.namespace
+    for old in going.olds:
+        if old.replicas != going.sizes.old[old.name]:
+            yield Key("Deployment", namespace, old.name), going.sizes.old[old.name]
+
+
+def wanted(seen: Observed, mdep: ModelDeployment, going: Rollout) -> Iterator[Manifest]:
+    yield resources.network_policy(mdep, seen.env)
+    yield resources.service(mdep)
+    yield resources.disruption_budget(mdep)
+    for name, cohort in going.cohorts.items():
+        yield resources.config_map(mdep, cohort)
+        yield resources.deployment(mdep, cohort, going.sizes.new[name])
+
+
+def unwanted(seen: Observed, going: Rollout) -> Iterator[Key]:
+    """Old cohorts without pods, and ConfigMaps that no cohort uses."""
+    namespace = seen.subject.identity.namespace
+    drained = {old.name for old in going.drained}
+    used = {cohort.name for cohort in going.cohorts.values()}
+    used |= {old.name for old in going.olds} - drained
+    for name in sorted(drained):
+        yield Key("Deployment", namespace, name)
+    for name in sorted(seen.config_maps):
+        if name not in used:
+            yield Key("ConfigMap", namespace, name)
+
+
+def shared(mdep: ModelDeployment) -> Iterator[Key]:
+    for kind in ("Service", "PodDisruptionBudget", "NetworkPolicy"):
+        yield Key(kind, mdep.metadata.namespace, mdep.metadata.name)
+
+
+def entry(
+    seen: Observed, mdep: ModelDeployment, going: Rollout, resolved: Resolved
+) -> Entry | None:
+    """The model in the snapshot. Old and new pods both serve, as long as they are there."""
+    if not resolved.usable:
+        return None
+    body = resources.body(
+        mdep,
+        tuple(_cohorts(seen, mdep, going)),
+        created=seen.created,
+        chat_template=resolved.template,
+    )
+    subject = seen.subject
+    return make_entry(subject.identity, uid=subject.uid, generation=subject.generation, body=body)
+
+
+def _cohorts(seen: Observed, mdep: ModelDeployment, going: Rollout) -> Iterator[Cohort]:
+    for name, cohort in going.cohorts.items():
+        if going.sizes.new[name] or cohort.name in going.occupied:
+            yield resources.cohort_body(mdep, cohort.name, name, cohort.revision)
+    # An old cohort may run on another runtime than the spec says now.
+    kept = {} if seen.kept is None else {cohort.name: cohort for cohort in seen.kept.cohorts}
+    for old in going.olds:
+        if going.sizes.old[old.name] or old.name in going.occupied:
+            now = resources.cohort_body(mdep, old.name, old.variant, old.revision)
+            yield kept.get(old.name, now)

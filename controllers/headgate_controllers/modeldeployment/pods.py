@@ -1,0 +1,220 @@
+"""The pods of a cohort: a template and its files, from which the cohort has its name."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any, Final
+
+from headgate_api import labels
+from headgate_api.modeldeployment import EnvVar, ModelDeployment, Resources, Variant
+from headgate_controllers.modeldeployment.gpus import RESOURCE, terms
+from headgate_controllers.modeldeployment.servers import (
+    ALIVE,
+    CONFIG_DIR,
+    MODELS_DIR,
+    SERVERS,
+    Location,
+    Server,
+    locate,
+)
+
+BEFORE_STOP: Final = 5
+"""Seconds between the end of a pod's readiness and SIGTERM: gateways hear of it meanwhile."""
+AFTER_DRAIN: Final = 10
+"""Seconds that Triton gets beyond its exit timeout."""
+PROBE_PERIOD: Final = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Cohort:
+    """Pods that answer alike: one variant at one revision."""
+
+    variant: Variant
+    name: str
+    revision: str
+    template: Mapping[str, Any]
+    files: Mapping[str, str]
+    """Contents of the ConfigMap with the cohort's name."""
+
+
+def cohort(mdep: ModelDeployment, variant: Variant, default_image: str) -> Cohort:
+    """Build the pods of a variant and name them by their content.
+
+    The revision is a digest of everything in the template and the files, so that pods never change
+    under a name. Names that only tell objects apart, such as the uid, are left out of it.
+    """
+    server = SERVERS[mdep.spec.runtime.type]
+    files = {"alive.py": ALIVE, **server.files(variant)}
+    spec = _pod_spec(mdep, variant, server, default_image)
+    annotations = dict(sorted(mdep.spec.pod.annotations.items()))
+    content = json.dumps([spec, annotations, files], sort_keys=True, separators=(",", ":"))
+    revision = sha256(content.encode()).hexdigest()[:8]
+    name = f"{mdep.metadata.name}-{variant.name}-{revision}"
+    config = {"name": "config", "configMap": {"name": name}}
+    metadata: dict[str, Any] = {"labels": pod_labels(mdep, variant, revision, name)}
+    if annotations:
+        metadata["annotations"] = annotations
+    template = {"metadata": metadata, "spec": spec | {"volumes": [config, *spec["volumes"]]}}
+    if mount := server.config_mount(locate(variant.source.uri)):
+        items = [{"key": mount[1], "path": mount[1]}]
+        template["spec"]["volumes"].append(
+            {"name": "model-config", "configMap": {"name": name, "items": items}}
+        )
+    return Cohort(variant, name, revision, template, files)
+
+
+def pod_labels(mdep: ModelDeployment, variant: Variant, revision: str, name: str) -> dict[str, str]:
+    return {
+        labels.MANAGED_BY: "headgate",
+        labels.PART: labels.MODEL_SERVER,
+        labels.MODEL: mdep.metadata.name,
+        labels.MODEL_UID: mdep.metadata.uid,
+        labels.VARIANT: variant.name,
+        labels.REVISION: revision,
+        labels.COHORT: name,
+    }
+
+
+def _pod_spec(
+    mdep: ModelDeployment, variant: Variant, server: Server, default_image: str
+) -> dict[str, Any]:
+    runtime, pod = mdep.spec.runtime, mdep.spec.pod
+    drain = int(runtime.drain_timeout)
+    location = locate(variant.source.uri)
+    spec: dict[str, Any] = {
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": BEFORE_STOP + drain + AFTER_DRAIN,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": 1000,
+            "runAsGroup": 1000,
+            "fsGroup": 1000,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "tolerations": [
+            {"key": RESOURCE, "operator": "Exists", "effect": "NoSchedule"},
+            *(t.model_dump(by_alias=True, exclude_none=True) for t in pod.tolerations),
+        ],
+        "containers": [_container(mdep, variant, server, location, default_image)],
+        "volumes": _volumes(str(runtime.shm_size), location),
+    }
+    if needed := terms(variant):
+        spec["affinity"] = {
+            "nodeAffinity": {
+                "requiredDuringSchedulingIgnoredDuringExecution": {
+                    "nodeSelectorTerms": [{"matchExpressions": term} for term in needed]
+                }
+            }
+        }
+    optional = {
+        "nodeSelector": dict(sorted(pod.node_selector.items())),
+        "priorityClassName": pod.priority_class_name,
+        "serviceAccountName": pod.service_account_name,
+        "runtimeClassName": pod.runtime_class_name,
+        "imagePullSecrets": [{"name": secret.name} for secret in pod.image_pull_secrets],
+    }
+    return spec | {name: value for name, value in optional.items() if value}
+
+
+def _container(
+    mdep: ModelDeployment,
+    variant: Variant,
+    server: Server,
+    location: Location,
+    default_image: str,
+) -> dict[str, Any]:
+    runtime = mdep.spec.runtime
+    mounts = [
+        {"name": "config", "mountPath": CONFIG_DIR, "readOnly": True},
+        {"name": "shm", "mountPath": "/dev/shm"},  # noqa: S108 - of the pod
+    ]
+    if location.claim is not None:
+        mounts.append({"name": "models", "mountPath": MODELS_DIR, "readOnly": True})
+    if mount := server.config_mount(location):
+        mounts.append({"name": "model-config", "mountPath": mount[0], "readOnly": True})
+    return {
+        "name": "server",
+        "image": variant.image or runtime.image or default_image,
+        "imagePullPolicy": "IfNotPresent",
+        "command": ["tritonserver"],
+        "args": [
+            f"--model-repository={server.repository(location)}",
+            "--model-control-mode=explicit",
+            f"--load-model={server.served_model}",
+            f"--exit-timeout-secs={int(runtime.drain_timeout)}",
+            "--metrics-config=summary_latencies=true",
+            *server.arguments,
+            *runtime.args,
+            *variant.args,
+        ],
+        "env": [
+            {"name": "HEADGATE_VARIANT", "value": variant.name},
+            {"name": "HEADGATE_QUANTIZATION", "value": variant.quantization},
+            *({"name": n, "value": v} for n, v in (server.environment or {}).items()),
+            *map(_env, runtime.env),
+        ],
+        "ports": [
+            {"name": "http", "containerPort": labels.HTTP_PORT},
+            {"name": "grpc", "containerPort": labels.GRPC_PORT},
+            {"name": "metrics", "containerPort": labels.METRICS_PORT},
+        ],
+        "resources": _resources(mdep.spec.pod.resources, variant.gpu.count),
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        "lifecycle": {"preStop": {"sleep": {"seconds": BEFORE_STOP}}},
+        **_probes(mdep, server),
+        "volumeMounts": mounts,
+    }
+
+
+def _probes(mdep: ModelDeployment, server: Server) -> dict[str, Any]:
+    """No port answers before the model is loaded, and health says nothing of the model's process.
+
+    So the start is given all of loadTimeout, and liveness asks for a token.
+    """
+    runtime = mdep.spec.runtime
+    tries = max(1, round(runtime.load_timeout / PROBE_PERIOD))
+    alive = ["python3", f"{CONFIG_DIR}/alive.py", server.served_model, runtime.type]
+    return {
+        "startupProbe": {
+            "httpGet": {"path": "/v2/health/live", "port": "http"},
+            "periodSeconds": PROBE_PERIOD,
+            "failureThreshold": tries,
+        },
+        "readinessProbe": {
+            "httpGet": {"path": f"/v2/models/{server.served_model}/ready", "port": "http"},
+            "periodSeconds": 5,
+            "timeoutSeconds": 5,
+        },
+        "livenessProbe": {
+            "exec": {"command": alive},
+            "periodSeconds": PROBE_PERIOD,
+            "timeoutSeconds": 8,  # the program itself gives up after 4
+            "failureThreshold": 3,
+        },
+    }
+
+
+def _volumes(shm_size: str, location: Location) -> list[dict[str, Any]]:
+    shm = {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": shm_size}}
+    if location.claim is None:
+        return [shm]
+    claim = {"claimName": location.claim, "readOnly": True}
+    return [shm, {"name": "models", "persistentVolumeClaim": claim}]
+
+
+def _resources(asked: Resources, gpus: int) -> dict[str, Any]:
+    limits = {**dict(sorted(asked.limits.items())), RESOURCE: gpus}
+    requests = dict(sorted(asked.requests.items()))
+    return {"limits": limits} | ({"requests": requests} if requests else {})
+
+
+def _env(variable: EnvVar) -> dict[str, Any]:
+    if variable.secret_key_ref is None:
+        return {"name": variable.name, "value": variable.value or ""}
+    reference = {"name": variable.secret_key_ref.name, "key": variable.secret_key_ref.key}
+    return {"name": variable.name, "valueFrom": {"secretKeyRef": reference}}
