@@ -24,6 +24,9 @@ class Api(Protocol):
         self, manifest: Mapping[str, Any], *, manager: str, force: bool = True
     ) -> Object: ...
     async def apply_status(self, manifest: Mapping[str, Any], *, manager: str) -> Object: ...
+    async def merge(
+        self, resource: Resource, namespace: str | None, name: str, patch: Mapping[str, Any]
+    ) -> Object: ...
     async def delete(
         self, resource: Resource, namespace: str | None, name: str, *, uid: str | None = None
     ) -> bool: ...
@@ -64,6 +67,8 @@ class Writer:
         return changed
 
     async def _children(self, owner: Manifest, plan: Plan) -> None:
+        for key, replicas in plan.scaled:
+            await self._scale(owner, key, replicas)
         for child in plan.wanted:
             await self._apply(owner, child)
         for key in plan.unwanted:
@@ -104,6 +109,15 @@ class Writer:
                 f"{key.kind} {key.namespace}/{key.name} exists and belongs to something else; "
                 "delete or rename it, then Headgate makes its own"
             )
+
+    async def _scale(self, owner: Manifest, key: Key, replicas: int) -> None:
+        patch = {"spec": {"replicas": replicas}}
+        try:
+            answer = await self.api.merge(BY_KIND[key.kind], key.namespace, key.name, patch)
+        except NotFound:
+            return  # gone already
+        WRITES.labels(key.kind, "scale").inc()
+        self.put(answer, but=key_of(owner))
 
     async def _delete(self, key: Key) -> None:
         self._settled.pop(key, None)
