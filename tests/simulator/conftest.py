@@ -245,6 +245,7 @@ def serve(tmp_path: Path, http: aiohttp.ClientSession) -> Iterator[Callable[...,
             *,
             quantization: str = "none",
             engine: dict[str, Any] | None = None,
+            exit_timeout: int = 1,  # s; streams that a test left behind should not hold up its end
             **simulation: Any,
         ) -> Served:
             options = {"config": {"simulation": simulation}, **(engine or {})}
@@ -259,8 +260,7 @@ def serve(tmp_path: Path, http: aiohttp.ClientSession) -> Iterator[Callable[...,
                 (configs / name).write_text(text)
             triton = Triton(
                 models / dialect.folder,
-                # Streams that a test left behind should not hold up its end.
-                (*load(dialect), *server.arguments, "--exit-timeout-secs=1"),
+                (*load(dialect), *server.arguments, f"--exit-timeout-secs={exit_timeout}"),
                 env={
                     "LLM_CONFIG_PATH": str(configs / "model.yaml"),
                     "HEADGATE_VARIANT": variant.name,

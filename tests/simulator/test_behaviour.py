@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import os
+import signal
 from collections.abc import AsyncIterator, Callable
 from difflib import SequenceMatcher
 from typing import Any
@@ -146,6 +148,20 @@ class TestLoading:
         assert (200, "hi") == (status, answer["text_output"])
         refusal = {"error": "Streaming is only supported in decoupled mode."}
         assert (400, [refusal]) == await served.stream(PROMPT)
+
+
+class TestEnd:
+    async def test_a_stream_that_has_begun_is_finished_after_sigterm(
+        self, serve: Serve, dialect: Dialect
+    ) -> None:
+        served = serve(dialect, exit_timeout=30)
+        whole = await served.say("[[sim: tokens 100]]")
+        async with served.open("[[sim: tokens 100]]") as response:
+            events = [await anext(events_of(response))]
+            os.kill(served.triton.pid, signal.SIGTERM)
+            events += [event async for event in events_of(response)]
+            assert whole == dialect.text(events)
+            response.close()  # Triton's end waits for connections that are kept alive
 
 
 async def _read(events: AsyncIterator[Event]) -> list[Event]:
