@@ -31,8 +31,8 @@ class TestText:
 
     async def test_variants_differ_in_a_few_words(self, serve: Serve) -> None:
         prompt = f"{PROMPT} [[sim: tokens 300]]"
-        plain = await serve(LLMAPI).say(prompt)
-        small = await serve(LLMAPI, quantization="nvfp4").say(prompt)
+        plain = await serve(LLMAPI, step_ms=1).say(prompt)
+        small = await serve(LLMAPI, quantization="nvfp4", step_ms=1).say(prompt)
         alike = SequenceMatcher(None, plain.split(), small.split(), autojunk=False).ratio()
         assert 0.8 < alike < 1.0
 

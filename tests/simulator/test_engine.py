@@ -75,6 +75,13 @@ def test_a_request_is_cancelled_by_its_id(engine: Engine) -> None:
     assert other.hears_nothing()
 
 
+def test_cancelling_nobody_does_not_cancel_who_comes_later(engine: Engine) -> None:
+    listener = Listener("mine")
+    engine.cancel("mine")
+    engine.submit(listener, answer("x"))
+    assert "x." == listener.hears()
+
+
 def test_silence_does_not_keep_others_waiting(engine: Engine) -> None:
     silent, listener = Listener(), Listener()
     engine.submit(silent, answer("abc", silent_after=0))

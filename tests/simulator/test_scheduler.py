@@ -71,10 +71,10 @@ def test_who_leaves_makes_room() -> None:
     batch.submit(first, 0.0)
     batch.submit(second, 0.0)
     batch.begin(0.0)
-    batch.drop(first)
-    batch.drop(first)
+    assert batch.drop(first)
+    assert not batch.drop(first)
     assert [("b", Event.NEXT)] == iterate(batch)
-    batch.drop(second)
+    assert batch.drop(second)
     assert (True, 0) == (batch.idle, batch.counts().blocks_used)
 
 

@@ -1,8 +1,10 @@
+import doctest
 import itertools
+from types import ModuleType
 
 import pytest
 from hypothesis import given, strategies as st
-from simulated_llm import prose
+from simulated_llm import prose, script
 from simulated_llm.answer import Ask, answer
 from simulated_llm.prose import Drift
 from simulated_llm.script import Script, parse
@@ -13,6 +15,11 @@ PROMPTS = st.text().filter(lambda text: "[[sim:" not in text)
 
 def ask(prompt: str, max_tokens: int = 1000, **more: object) -> Ask:
     return Ask(prompt=prompt, max_tokens=max_tokens, **more)
+
+
+@pytest.mark.parametrize("module", [prose, script])
+def test_examples_in_docstrings_hold(module: ModuleType) -> None:
+    assert (0, 1) == doctest.testmod(module)
 
 
 class TestProse:

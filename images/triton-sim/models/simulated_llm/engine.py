@@ -41,7 +41,7 @@ class Engine:
         self._publish = publish
         self._cancellation_check_s = model.settings.cancellation_check_ms / 1000
         self._changed = threading.Condition()
-        self._cancelled: set[str] = set()
+        self._cancelled: list[Progress] = []
         self._running = True
         self._next_publish = self._next_check = self._next_queue_check = 0.0
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
@@ -64,9 +64,10 @@ class Engine:
         return taken
 
     def cancel(self, request_id: str) -> None:
-        """End the requests of this id, within an iteration."""
+        """End the requests of this id that are here now, within an iteration."""
         with self._changed:
-            self._cancelled.add(request_id)
+            here = (*self._scheduler.active, *self._scheduler.waiting)
+            self._cancelled += [each for each in here if each.client.request_id == request_id]
             self._changed.notify()
 
     def _run(self) -> None:
@@ -100,9 +101,8 @@ class Engine:
 
     def _drop_those_who_left(self, now: float) -> None:
         with self._changed:
-            cancelled, self._cancelled = self._cancelled, set()
+            gone, self._cancelled = self._cancelled, []
             active, waiting = tuple(self._scheduler.active), tuple(self._scheduler.waiting)
-        gone = [each for each in (*active, *waiting) if each.client.request_id in cancelled]
         if now >= self._next_check:
             self._next_check = now + self._cancellation_check_s
             gone += [each for each in active if each.client.left()]
@@ -111,8 +111,9 @@ class Engine:
             gone += [each for each in waiting if each.client.left()]
         for sequence in dict.fromkeys(gone):
             with self._changed:
-                self._scheduler.drop(sequence)
-            sequence.client.cancel()
+                was_here = self._scheduler.drop(sequence)
+            if was_here:
+                sequence.client.cancel()
 
 
 def _tell(sequence: Progress, event: Event) -> None:

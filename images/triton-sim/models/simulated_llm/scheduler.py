@@ -96,12 +96,18 @@ class Scheduler(Generic[Client]):
         self.waiting.append(sequence)
         return True
 
-    def drop(self, sequence: Sequence[Client]) -> None:
-        """Forget `sequence`; its slot and blocks are free for the next iteration."""
+    def drop(self, sequence: Sequence[Client]) -> bool:
+        """Forget `sequence`; its slot and blocks are free for the next iteration.
+
+        False: it was not here, or has ended.
+        """
         if sequence in self.active:
             self._release(sequence)
         elif sequence in self.waiting:
             self.waiting.remove(sequence)
+        else:
+            return False
+        return True
 
     def begin(self, now: float) -> float | None:
         """Admit what fits and return how long this iteration takes, in seconds.
