@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 from signal import SIGKILL
 from typing import Final
@@ -191,6 +192,6 @@ def _processes(folder: Path) -> dict[str, int]:
             fields = (Path("/proc", str(child), "statm")).read_text().split()
             command = Path("/proc", str(child), "cmdline").read_bytes().split(b"\0")[0].decode()
             name = Path(command).name or "?"
-            pages = int(fields[1]) * os.sysconf("SC_PAGE_SIZE")
-            found[name] = found.get(name, 0) + pages // 2**20
-    return dict(sorted(found.items(), key=lambda entry: -entry[1]))
+            found[name] = found.get(name, 0) + int(fields[1]) * os.sysconf("SC_PAGE_SIZE")
+    largest_first = sorted(found.items(), key=lambda entry: -entry[1])
+    return {name: ceil(resident / 2**20) for name, resident in largest_first}

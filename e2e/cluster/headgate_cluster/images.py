@@ -11,6 +11,7 @@ import time
 import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -61,6 +62,11 @@ def built() -> list[Archive]:
     return [image.archive for image in _programs() if image.archive.path.exists()]
 
 
+def base() -> Archive:
+    """Return the image that the others stand on: Debian with Python."""
+    return _build(_base())
+
+
 def pause() -> Archive:
     """Return the image that holds a pod's namespaces."""
     binary = binaries.location("pause")
@@ -89,9 +95,10 @@ def _program(name: str, *, ours: bool) -> Image:
     sources = [TREE / "pyproject.toml", *_packages()] if ours else []
 
     def fill(context: Path) -> None:
+        shutil.copy(pins, context / "requirements.txt")
         shutil.copytree(wheels.fetch(pins), context / "wheels")
         if ours:
-            wheels.build_ours(context / "wheels")
+            wheels.build_ours(context / "ours")
 
     digest = digest_of([folder, pins, *sources], TREE, base.digest)
     return Image(name, folder, digest, fill, base)
@@ -130,9 +137,9 @@ def _build(image: Image) -> Archive:
     if archive.path.exists():
         return archive
     packages.ensure(packages.FULL)
-    with locked(_store() / f"{image.name}.lock"):
+    base = _build(image.base) if image.base else None
+    with locked(_store() / "lock"):
         if not archive.path.exists():
-            base = _build(image.base) if image.base else None
             _build_now(image, archive, base)
             _forget_oldest(image.name)
     return archive
@@ -145,19 +152,31 @@ def _build_now(image: Image, archive: Archive, base: Archive | None) -> None:
         context, half = Path(scratch) / "context", Path(scratch) / "archive.tar"
         shutil.copytree(image.folder, context, ignore=shutil.ignore_patterns("__pycache__"))
         image.fill(context)
-        # A storage for each build: what a killed one leaves cannot confuse the next.
-        storage = (f"--root={scratch}/root", f"--runroot={scratch}/run", *_driver())
+        buildah = partial(_buildah, image, *_storage(base))
         if base:
-            _buildah(image, *storage, "pull", f"docker-archive:{base.path}")
-        _buildah(
-            image,
-            *(*storage, "build", "--isolation=chroot", "--layers=false", "--timestamp=0"),
+            buildah("pull", f"docker-archive:{base.path}")
+        buildah(
+            # Layers of earlier builds are used again; no time in them, or they would differ.
+            *("build", "--isolation=chroot", "--layers", "--timestamp=0"),
             *("--build-arg", f"BASE={base.tag if base else ''}", "--tag", archive.tag),
             str(context),
         )
-        _buildah(image, *storage, "push", archive.tag, f"docker-archive:{half}:{archive.tag}")
+        buildah("push", archive.tag, f"docker-archive:{half}:{archive.tag}")
         half.rename(archive.path)
     say(f"built {archive.tag} in {time.monotonic() - began:.0f} s")
+
+
+def _storage(base: Archive | None) -> tuple[str, ...]:
+    """Return buildah's options for a storage per base; those of older bases go away."""
+    folder = _store() / f"storage-{base.path.stem if base else 'scratch'}"
+    if base:
+        for other in set(_store().glob("storage-base-*")) - {folder}:
+            shutil.rmtree(other, ignore_errors=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    # Layers cannot be overlaid on an overlay, which the root of a container is.
+    kind = run("stat", "--file-system", "--format=%T", folder).strip()
+    driver = "vfs" if kind == "overlayfs" else "overlay"
+    return (f"--root={folder}/root", f"--runroot={folder}/run", f"--storage-driver={driver}")
 
 
 def _buildah(image: Image, *argv: str) -> None:
@@ -167,11 +186,6 @@ def _buildah(image: Image, *argv: str) -> None:
         log=cache_root() / "log" / f"image-{image.name}.log",
         seconds=BUILD_SECONDS,
     )
-
-
-def _driver() -> tuple[str, ...]:
-    kind = run("stat", "--file-system", "--format=%T", _store()).strip()
-    return ("--storage-driver", "vfs" if kind == "overlayfs" else "overlay")
 
 
 def _forget_oldest(name: str) -> None:

@@ -47,8 +47,9 @@ def start(
     }
     write(folder / "entry.json", json.dumps(entry))
     with log.open("ab") as out:
-        subprocess.Popen(
+        subprocess.run(
             [
+                *("setsid", "--fork"),  # the machine is nobody's child: it outlives us
                 *("unshare", "--mount", "--uts", "--ipc", "--net", "--pid", "--fork"),
                 *("--kill-child=KILL", "--", sys.executable, "-m", __spec__.name, str(folder)),
             ],
@@ -56,7 +57,7 @@ def start(
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=out,
-            start_new_session=True,
+            check=True,
         )
     until(
         lambda: _entered(folder),
