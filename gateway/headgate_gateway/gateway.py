@@ -119,20 +119,11 @@ class Gateway:
         self.metrics.requests.of(str(refusal.status), refusal.code).add()
 
     def _show(self) -> None:
-        show, snapshots = self.metrics.gauge, self.snapshots
-        show("connections", "Clients connected.", lambda: self.edge.connections)
-        show("calls_in_flight", "Requests at model servers.", lambda: len(self.chat.calls))
-        show("pods_ready", "Model server pods in use.", lambda: sum(self.pods.counts().values()))
-        show("snapshot_epoch", "Epoch of the snapshot.", lambda: snapshots.report.epoch)
-        show("snapshot_sequence", "Its sequence.", lambda: snapshots.report.sequence)
-        show("snapshot_swaps", "Snapshots taken since the start.", lambda: snapshots.swaps)
-        show(
-            "snapshot_kept_objects",
-            "Objects whose newer version this gateway could not take.",
-            lambda: len(snapshots.report.kept),
-        )
-        show(
-            "snapshot_longest_slice_seconds",
-            "The longest time for which taking a snapshot held up requests.",
-            lambda: snapshots.longest_slice,
-        )
+        metrics, snapshots = self.metrics, self.snapshots
+        metrics.connections.read = lambda: self.edge.connections
+        metrics.calls_in_flight.read = lambda: len(self.chat.calls)
+        metrics.pods_ready.read = lambda: sum(self.pods.counts().values())
+        metrics.snapshot_epoch.read = lambda: snapshots.report.epoch
+        metrics.snapshot_sequence.read = lambda: snapshots.report.sequence
+        metrics.snapshot_kept_objects.read = lambda: len(snapshots.report.kept)
+        metrics.snapshot_longest_step_seconds.read = lambda: snapshots.longest_step

@@ -5,6 +5,7 @@ The data path adds to plain integers that it holds on to; a collector reads them
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from math import inf
 from typing import Final, Generic, TypeVar
 
@@ -55,11 +56,17 @@ class Family(Generic[Series]):
     """All series of one name, by the values of their labels."""
 
     def __init__(
-        self, name: str, text: str, labels: Sequence[str], make: Callable[[], Series]
+        self,
+        name: str,
+        text: str,
+        labels: Sequence[str],
+        make: Callable[[], Series],
+        bounds: Sequence[float] | None = None,
     ) -> None:
         self.name = name
         self.text = text
         self.labels = tuple(labels)
+        self.bounds = bounds  # of a histogram
         self._make = make
         self._series: dict[tuple[str, ...], Series] = {}
 
@@ -74,12 +81,21 @@ class Family(Generic[Series]):
         return list(self._series.items())
 
 
+@dataclass(slots=True)
+class Gauge:
+    """A value that is read when somebody asks."""
+
+    name: str
+    text: str
+    read: Callable[[], float] = lambda: 0.0
+
+
 def _counts(name: str, text: str, *labels: str) -> Family[Count]:
     return Family(name, text, labels, Count)
 
 
 def _spreads(name: str, text: str, bounds: Sequence[float], *labels: str) -> Family[Spread]:
-    return Family(name, text, labels, lambda: Spread(bounds))
+    return Family(name, text, labels, lambda: Spread(bounds), bounds)
 
 
 class Metrics(Collector):
@@ -94,11 +110,8 @@ class Metrics(Collector):
         self.refusals = _counts(
             p + "refusals", "Requests that a stage refused, by reason code.", "stage", "code"
         )
-        self.calls = _counts(
-            p + "calls", "Requests that reached a model server, by reason code.", *cohort, "code"
-        )
-        self.lost_attempts = _counts(
-            p + "lost_attempts", "Tries that another model server had to make up for.", *cohort
+        self.attempts = _counts(
+            p + "attempts", "Tries against model servers, by how they ended.", *cohort, "result"
         )
         self.tokens = _counts(p + "tokens", "Tokens, as model servers count.", *cohort, "direction")
         self.shadow_matches = _counts(
@@ -115,11 +128,17 @@ class Metrics(Collector):
             p + "request_duration_seconds", "From request to end.", REQUEST_BOUNDS, *cohort
         )
         self.bugs.of()
-        self._gauges: list[tuple[str, str, Callable[[], float]]] = []
-
-    def gauge(self, name: str, text: str, read: Callable[[], float]) -> None:
-        """Show what `read` returns at the time of asking."""
-        self._gauges.append((f"headgate_gateway_{name}", text, read))
+        self.connections = Gauge(p + "connections", "Clients connected.")
+        self.calls_in_flight = Gauge(p + "calls_in_flight", "Requests at model servers.")
+        self.pods_ready = Gauge(p + "pods_ready", "Model server pods that may be asked.")
+        self.snapshot_epoch = Gauge(p + "snapshot_epoch", "Epoch of the snapshot in force.")
+        self.snapshot_sequence = Gauge(p + "snapshot_sequence", "Its sequence.")
+        self.snapshot_kept_objects = Gauge(
+            p + "snapshot_kept_objects", "Objects whose newer version could not be taken."
+        )
+        self.snapshot_longest_step_seconds = Gauge(
+            p + "snapshot_longest_step_seconds", "For how long a snapshot held up requests at most."
+        )
 
     def registry(self) -> CollectorRegistry:
         registry = CollectorRegistry()
@@ -127,15 +146,11 @@ class Metrics(Collector):
         return registry
 
     def collect(self) -> Iterator[Metric]:
-        for family in vars(self).values():
-            if not isinstance(family, Family):
-                continue
-            if family.items() and isinstance(family.items()[0][1], Spread):
-                yield _histogram(family)
-            else:
-                yield _counter(family)
-        for name, text, read in self._gauges:
-            yield GaugeMetricFamily(name, text, value=read())
+        for member in vars(self).values():
+            if isinstance(member, Gauge):
+                yield GaugeMetricFamily(member.name, member.text, value=member.read())
+            elif isinstance(member, Family):
+                yield _counter(member) if member.bounds is None else _histogram(member)
 
 
 def _counter(family: Family[Count]) -> Metric:

@@ -8,6 +8,7 @@ from headgate_gateway.calls.call import Call
 from headgate_gateway.calls.events import End
 from headgate_gateway.feedback import Feedback, count
 from headgate_gateway.metrics import Metrics
+from headgate_gateway.refusals import Code
 from headgate_gateway.request import Request
 
 log = structlog.get_logger(__name__)
@@ -61,8 +62,9 @@ class Teller:
         if pod is None or cohort is None:
             return facts
         names = (identity.namespace, identity.name, cohort.variant)
-        self.metrics.calls.of(*names, outcome.code or "ok").add()
-        self.metrics.lost_attempts.of(*names).add(call.attempts - 1)
+        self.metrics.attempts.of(*names, outcome.code or "ok").add()
+        if call.attempts > 1:
+            self.metrics.attempts.of(*names, Code.UPSTREAM_LOST).add(call.attempts - 1)
         self.metrics.request_seconds.of(*names).observe(seconds)
         count(
             self.feedback.of(identity.namespace, identity.name, cohort.name),

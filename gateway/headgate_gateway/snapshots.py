@@ -1,6 +1,6 @@
 """The snapshot in force: how the next one takes its place while requests are served.
 
-Only shards that changed are decoded. The work is done in slices between which the event loop runs,
+Only shards that changed are decoded. The work is done in steps between which the event loop runs,
 and the garbage collector stays away: a full collection over all tenants would hold up every stream.
 """
 
@@ -29,7 +29,7 @@ from headgate_policy.snapshot import decode_shard
 
 log = structlog.get_logger(__name__)
 
-SLICE: Final = 0.0005  # s of work before requests get their turn
+STEP: Final = 0.0005  # s of work before requests get their turn
 
 
 class Snapshots:
@@ -42,8 +42,7 @@ class Snapshots:
         self._provisional = False
         self.tables = Tables()
         self.pointer: Pointer | None = None
-        self.swaps = 0
-        self.longest_slice = 0.0
+        self.longest_step = 0.0
         """s; how long swaps have held up requests at most."""
 
     @property
@@ -121,11 +120,10 @@ class Snapshots:
             self.tables, self.pointer = draft.done(), pointer
             self._shards, self._kept = shards, frozenset(kept)
             self._provisional = provisional
-            self.swaps += 1
             gc.freeze()
         finally:
             gc.enable()
-            self.longest_slice = max(self.longest_slice, breath.end())
+            self.longest_step = max(self.longest_step, breath.end())
 
     def _still_kept(
         self, shards: Mapping[Digest, tuple[Identity, ...]], present: set[Identity]
@@ -153,7 +151,7 @@ def _put(draft: TablesDraft, entry: Entry) -> bool:
 
 
 class _Breath:
-    """Lets the event loop run when a slice of work has become too long."""
+    """Lets the event loop run when a step of work has become too long."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -161,7 +159,7 @@ class _Breath:
         self._longest = 0.0
 
     async def take(self, *, force: bool = False) -> None:
-        if force or self._clock() - self._since >= SLICE:
+        if force or self._clock() - self._since >= STEP:
             self.end()
             await asyncio.sleep(0)
             self._since = self._clock()
