@@ -28,6 +28,8 @@ UNFIT = Mark("Ready", "False", Reason.PRECISION_UNSUPPORTED, "variant fp8: needs
 DEAF = Mark("Ready", "False", Reason.PROBE_FAILED, "pod llama-0: no token")
 STUCK = Mark("Progressing", "False", Reason.PROGRESS_DEADLINE_EXCEEDED, "nothing moved for 1h")
 LATE = Mark("Ready", "False", Reason.PROGRESS_DEADLINE_EXCEEDED, "nothing moved for 1h")
+IDLE = Mark("Progressing", "False", Reason.SUSPENDED, "spec.suspend is true")
+SUSPENDED = Mark("Ready", "True", Reason.SUSPENDED, "spec.suspend is true")
 ENFORCED = Mark("Ready", "True", Reason.ENFORCED, "3 gateways")
 NOBODY = Mark("Ready", "Unknown", Reason.NO_GATEWAYS, "no gateway is Ready")
 
@@ -111,7 +113,7 @@ CASES = (
     ),
     Case(
         given="a suspended model",
-        marks=(ACCEPTED, STARTING),
+        marks=(ACCEPTED, IDLE, SUSPENDED),
         spec={"suspend": True},
         then="Suspended spec.suspend is true",
     ),

@@ -5,15 +5,15 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from headgate_gateway.settings import Settings as GatewaySettings
+from headgate_operator.settings import Settings as OperatorSettings
+
 from .exported import metric_names
 from .helm import CHART, NAMESPACE, VALUES, render, run
 
 CRDS = ("modeldeployments", "routingpolicies", "safetypolicies", "tenantquotas")
-FOREIGN = {
-    "CustomResourceDefinition",
-    "PodMonitor",
-    "PrometheusRule",
-}  # not among the schemas of Kubernetes itself
+# Not among the schemas of Kubernetes itself.
+FOREIGN = {"CustomResourceDefinition", "PodMonitor", "PrometheusRule"}
 PARTS = ("operator", "gateway")
 
 every_values_file = pytest.mark.parametrize("values", sorted(VALUES))
@@ -207,6 +207,18 @@ def test_settings_of_a_gateway() -> None:
         "HEADGATE_GATEWAY_SNAPSHOT_DIR": "/var/lib/headgate/snapshot",
         "HEADGATE_GATEWAY_DRAIN": "60",
     } == env
+
+
+@every_values_file
+def test_the_programs_take_their_settings(values: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for part in PARTS:
+        for item in render(values).container(part)["env"]:
+            monkeypatch.setenv(item["name"], item["value"])
+    operator, gateway = OperatorSettings(), GatewaySettings()
+
+    assert (operator.region, operator.namespace) == (gateway.region, gateway.namespace)
+    assert (operator.namespaces or (None,)) == gateway.namespaces
+    assert operator.port == operator.gateway_port == gateway.admin_port
 
 
 @pytest.mark.parametrize(
