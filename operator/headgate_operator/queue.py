@@ -45,7 +45,11 @@ class Queue:
         self._wake = asyncio.Event()
         self._adds = QUEUE_ADDS.labels(name)
         self._retries = QUEUE_RETRIES.labels(name)
-        QUEUE_DEPTH.labels(name).set_function(self._ready.__len__)
+        QUEUE_DEPTH.labels(name).set_function(self.__len__)
+
+    def __len__(self) -> int:
+        """How many keys wait for a worker."""
+        return len(self._ready)
 
     def add(self, key: Key) -> None:
         """Have `key` worked on as soon as a worker is free."""

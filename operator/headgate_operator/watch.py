@@ -124,6 +124,8 @@ def _settings() -> kopf.OperatorSettings:
     settings.watching.chunk_size = 500
     settings.queueing.idle_timeout = 0.5  # each object seen lately holds a task for so long
     settings.networking.request_timeout = 30
+    # An API server may be away for long: giving up is the lease's business.
+    settings.networking.error_backoffs = [0.5, 1.0, 2.0, 5.0, *[10.0] * 1000]
     settings.execution.max_workers = 1
     for resource, selector in WATCHED.items():
         if selector:

@@ -1,0 +1,100 @@
+"""What tests of the operator share: the real API server with our kinds, and whole processes."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from itertools import count
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+
+from headgate_cluster.light import LightCluster
+from headgate_kube.client import Client
+from headgate_kube.resources import NAMESPACES
+from headgate_operator.process import Operator
+from headgate_operator.settings import Settings
+
+from .fakes import MODELS, TENANTS, FakeGateways, FakeProbe
+
+CRDS = Path(__file__).parents[2] / "crds"
+NUMBERS = count(1)
+
+
+@pytest.fixture(scope="session")
+def crds(control_plane: LightCluster) -> LightCluster:
+    """The control plane with our four kinds."""
+    control_plane.kubectl("apply", "--server-side", "-f", str(CRDS))
+    control_plane.kubectl("wait", "crd", "--all", "--for=condition=Established", "--timeout=60s")
+    return control_plane
+
+
+@pytest.fixture
+async def client(crds: LightCluster) -> AsyncIterator[Client]:
+    client = await Client.connect(user_agent="tests", kubeconfig=str(crds.kubeconfig))
+    yield client
+    await client.close()
+
+
+@pytest.fixture
+async def namespace(client: Client) -> str:
+    """A namespace of the test's own."""
+    name = f"operator-{next(NUMBERS)}"
+    await client.create(NAMESPACES, None, {"metadata": {"name": name}})
+    return name
+
+
+class Start(Protocol):
+    async def __call__(self, **settings: Any) -> Operator: ...
+
+
+class Running(Operator):
+    """An operator in this process, with fakes for what it asks over the network."""
+
+    ask: FakeGateways
+    probe: FakeProbe
+    task: asyncio.Task[None]
+    stop: asyncio.Event
+
+
+@pytest.fixture
+async def operator(
+    crds: LightCluster, namespace: str
+) -> AsyncIterator[Callable[..., Awaitable[Running]]]:
+    """`await operator(**settings)` runs one more operator until the test ends."""
+    async with AsyncExitStack() as running:
+
+        async def start(controllers: Any = (MODELS, TENANTS), **settings: Any) -> Running:
+            return await running.enter_async_context(
+                _running(crds, namespace, controllers, settings)
+            )
+
+        yield start
+
+
+@asynccontextmanager
+async def _running(
+    crds: LightCluster, namespace: str, controllers: Any, settings: dict[str, Any]
+) -> AsyncIterator[Running]:
+    given = {
+        "namespace": namespace,
+        "region": "here",
+        "runtime_image": "none",
+        "host": "127.0.0.1",
+        "port": 0,
+        "identity": f"operator-{next(NUMBERS)}",
+        "lease_duration": 3.0,
+        "renew_deadline": 2.0,
+        "retry_period": 0.2,
+    }
+    client = await Client.connect(user_agent="operator", kubeconfig=str(crds.kubeconfig))
+    ask, probe, stop = FakeGateways(), FakeProbe(), asyncio.Event()
+    process = Running(Settings(**given | settings), client, controllers, ask=ask, probe=probe)
+    process.ask, process.probe, process.stop = ask, probe, stop
+    process.task = asyncio.create_task(process.run(stop, started=lambda: None))
+    try:
+        yield process
+    finally:
+        stop.set()
+        await asyncio.wait([process.task])
+        await client.close()
