@@ -1,5 +1,6 @@
 """How far the pods are from what is wanted, and what is done next."""
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -7,7 +8,7 @@ from datetime import datetime, timedelta
 from headgate_api.modeldeployment import ModelDeployment
 from headgate_controllers.modeldeployment.observed import Deployed, Observed, Pod
 from headgate_controllers.modeldeployment.pods import Cohort, cohort
-from headgate_controllers.modeldeployment.surge import Old, Sizes, surge, wanted
+from headgate_controllers.modeldeployment.surge import Running, Sizes, surge, wanted
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +39,8 @@ class Rollout:
 
     @property
     def changing(self) -> bool:
-        """Whether old pods still stand in for new ones."""
-        return any(self.sizes.old.values())
+        """Whether other pods still stand in for wanted ones."""
+        return self.sizes.changing
 
     @property
     def complete(self) -> bool:
@@ -65,32 +66,27 @@ def rollout(seen: Observed, mdep: ModelDeployment, *, placed: bool) -> Rollout:
     cohorts = {v.name: cohort(mdep, v, seen.env.image) for v in variants}
     names = {made.name: variant for variant, made in cohorts.items()}
     counts = wanted(mdep.spec) if placed else {}
-    answering = dict.fromkeys(counts, 0)
-    per_old: dict[str, int] = {}
-    for pod in seen.pods:
-        if not seen.answers(pod):
-            continue
-        if pod.cohort in names:
-            answering[names[pod.cohort]] += 1
-        else:
-            per_old[pod.cohort] = per_old.get(pod.cohort, 0) + 1
+    answers = Counter(pod.cohort for pod in seen.pods if seen.answers(pod))
+    running = {
+        d.name: Running(d.name, d.variant, d.replicas, answers[d.name]) for d in seen.deployments
+    }
     olds = tuple(deployed for deployed in seen.deployments if deployed.name not in names)
     new_pods = tuple(p for p in seen.pods if p.cohort in names and not p.deleting)
     sizes = surge(
         counts,
-        answering,
-        [Old(o.name, o.variant, o.replicas, per_old.get(o.name, 0)) for o in olds],
+        {variant: running[name] for name, variant in names.items() if name in running},
+        [running[old.name] for old in olds],
         stuck=any(pod.lacks_gpu for pod in new_pods),
     )
     return Rollout(
         cohorts,
         counts,
-        answering,
+        {variant: answers[name] for name, variant in names.items()},
         new_pods,
         olds,
         frozenset(pod.cohort for pod in seen.pods),
         sizes,
-        answering_anywhere=sum(answering.values()) + sum(per_old.values()),
+        answering_anywhere=answers.total(),
     )
 
 

@@ -42,8 +42,8 @@ def spread(total: int, bounds: Sequence[tuple[int, int | None]]) -> list[int]:
 
 
 @dataclass(frozen=True, slots=True)
-class Old:
-    """A cohort of an earlier revision, or of a variant that is no longer wanted."""
+class Running:
+    """A cohort as it is."""
 
     name: str
     variant: str
@@ -59,54 +59,71 @@ class Sizes(NamedTuple):
     """By variant."""
     old: dict[str, int]
     """By cohort."""
+    changing: bool
+    """Whether pods still stand in for others that do not answer yet."""
 
 
 def surge(
     wanted: Mapping[str, int],
-    answering: Mapping[str, int],
-    olds: Sequence[Old],
+    news: Mapping[str, Running],
+    olds: Sequence[Running],
     *,
     stuck: bool = False,
 ) -> Sizes:
     """Hand the work over from old cohorts to new ones.
 
-    An old pod stays until a new one answers in its place, and one pod more than wanted may run:
-    for N wanted replicas there are never more than N + 1, and never fewer answering ones than
-    before, up to N. Without old cohorts all start at once.
+    A pod that is no longer wanted stays until a wanted one answers in its place, and one pod more
+    than wanted may run: for N wanted replicas there are never more than N + 1, and never fewer
+    answering ones than before, up to N. Where nothing stands in, all start at once.
 
     Args:
         wanted: replicas of each variant, best first.
-        answering: pods of each variant's new cohort that answer.
+        news: the cohorts of the wanted revisions, by variant, as far as there are.
         olds: the other cohorts.
         stuck: a new pod finds no GPU. Old pods that do not answer make room then: a broken
             revision that holds every GPU could else never be replaced.
     """
     if stuck:
         olds = [replace(old, replicas=min(old.replicas, old.answering)) for old in olds]
-    missing = {name: max(0, count - answering.get(name, 0)) for name, count in wanted.items()}
-    keep = dict.fromkeys((old.name for old in olds), 0)
+    answering = {name: news[name].answering if name in news else 0 for name in wanted}
+    missing = {name: max(0, count - answering[name]) for name, count in wanted.items()}
+    surplus = [
+        replace(
+            new,
+            replicas=new.replicas - wanted[name],
+            answering=max(0, new.answering - wanted[name]),
+        )
+        for name, new in news.items()
+        if new.replicas > wanted[name]
+    ]
+    keep = dict.fromkeys((cohort.name for cohort in (*olds, *surplus)), 0)
     stands_in = dict.fromkeys(wanted, 0)
 
-    def stand_in(name: str, old: Old, limit: int) -> None:
-        count = min(limit - keep[old.name], missing[name] - stands_in[name])
-        if count > 0:
-            keep[old.name] += count
-            stands_in[name] += count
+    def stand_in(name: str, cohort: Running, most: int) -> None:
+        count = max(0, min(most - keep[cohort.name], missing[name] - stands_in[name]))
+        keep[cohort.name] += count
+        stands_in[name] += count
 
-    # What answers goes first, and a variant's own pods before those of variants that are gone.
-    best = sorted(olds, key=lambda old: (-old.answering, old.name))
-    for name in wanted:
-        for limit_by_answers in (True, False):
-            for old in best:
-                if old.variant == name:
-                    limit = min(old.answering, old.replicas) if limit_by_answers else old.replicas
-                    stand_in(name, old, limit)
-    for name in wanted:
-        for old in best:
-            if old.variant not in wanted:
-                stand_in(name, old, old.replicas)
-    new = {name: count - stands_in[name] for name, count in wanted.items()}
+    # What answers goes first; then a variant's own pods before those of other variants.
+    own = [(name, old) for name in wanted for old in _best(olds) if old.variant == name]
+    others = [
+        (name, cohort)
+        for name in wanted
+        for cohort in _best([*olds, *surplus])
+        if cohort.variant != name
+    ]
+    for name, cohort in (*own, *others):
+        stand_in(name, cohort, min(cohort.answering, cohort.replicas))
+    for name, cohort in (*own, *others):
+        stand_in(name, cohort, cohort.replicas)
+    sizes = {name: count - stands_in[name] for name, count in wanted.items()}
     surging = next((name for name, count in stands_in.items() if count), None)
     if surging is not None:
-        new[surging] += 1
-    return Sizes(new, keep)
+        sizes[surging] += 1
+    for new in surplus:
+        sizes[new.variant] += keep.pop(new.name)
+    return Sizes(sizes, keep, changing=surging is not None)
+
+
+def _best(cohorts: Sequence[Running]) -> list[Running]:
+    return sorted(cohorts, key=lambda cohort: (-cohort.answering, cohort.name))
