@@ -63,6 +63,10 @@ class Client:
     async def close(self) -> None:
         await self._rest.close()
 
+    async def bearer(self) -> str | None:
+        """The `Authorization` of requests. It changes when the token rotates."""
+        return await self.settings.get_api_key_with_prefix("BearerToken", alias=None)
+
     async def get(self, resource: Resource, namespace: str | None, name: str) -> Object:
         return await self._object(resource, "GET", resource.path(namespace, name))
 
@@ -213,11 +217,16 @@ class Client:
         accept = METADATA.format("") if metadata_only else "application/json"
         path = resource.path(namespace)
         async with self._answer("GET", path, query, accept=accept, timeout=WATCH_TIMEOUT) as answer:
+            failure: HeadgateError | None = None
             async for line in answer.content:
                 event = json.loads(line)
-                if event["type"] == "ERROR":
-                    raise _error(event["object"].get("code", 500), event["object"], None)
-                yield event["type"], tidy(resource, event["object"])
+                if event["type"] != "ERROR":
+                    yield event["type"], tidy(resource, event["object"])
+                    continue
+                # The server ends the stream now. Reading to the end keeps the connection.
+                failure = _error(event["object"].get("code", 500), event["object"], None)
+        if failure is not None:
+            raise failure
 
     async def _object(
         self,
@@ -263,7 +272,7 @@ class Client:
         asked = urlencode({key: value for key, value in (query or {}).items() if value})
         url = self.settings.host + path + (f"?{asked}" if asked else "")
         headers = {"Accept": accept, "Content-Type": content_type, "User-Agent": self._agent}
-        if bearer := await self.settings.get_api_key_with_prefix("BearerToken", alias=None):
+        if bearer := await self.bearer():
             headers["Authorization"] = bearer
         try:
             wrapped = await self._rest.request(  # type: ignore[no-untyped-call]
