@@ -87,14 +87,11 @@ def surge(
         olds = [replace(old, replicas=min(old.replicas, old.answering)) for old in olds]
     answering = {name: news[name].answering if name in news else 0 for name in wanted}
     missing = {name: max(0, count - answering[name]) for name, count in wanted.items()}
+    # Pods of a variant that has lost a part of the pool: those that answer can stand in.
     surplus = [
-        replace(
-            new,
-            replicas=new.replicas - wanted[name],
-            answering=max(0, new.answering - wanted[name]),
-        )
+        Running(new.name, name, more, more)
         for name, new in news.items()
-        if new.replicas > wanted[name]
+        if (more := min(new.replicas, new.answering) - wanted[name]) > 0
     ]
     keep = dict.fromkeys((cohort.name for cohort in (*olds, *surplus)), 0)
     stands_in = dict.fromkeys(wanted, 0)
