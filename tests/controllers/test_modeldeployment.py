@@ -426,6 +426,24 @@ class TestSettled:
         assert () == world.settle(key).notes
 
 
+class TestScale:
+    def test_the_status_counts_the_pool_without_pinned_variants(self) -> None:
+        pinned = variant("fp8", quantization="fp8", replicas=2)
+        world, key = world_with(spec(variant(), pinned, replicas=3))
+        all_ready(world, key)
+        status = world.settle(key).status
+
+        assert (3, 3) == (status["replicas"], status["readyReplicas"])
+        assert "headgate.dev/model-uid=uid-1,headgate.dev/variant notin (fp8)" == status["selector"]
+        assert [3, 2] == [told["readyReplicas"] for told in status["variants"]]
+
+    def test_where_all_variants_are_pinned_all_pods_count(self) -> None:
+        world, key = world_with(spec(variant(replicas=2)))
+        all_ready(world, key)
+        status = world.settle(key).status
+        assert (2, "headgate.dev/model-uid=uid-1") == (status["replicas"], status["selector"])
+
+
 class TestDeadline:
     def test_what_stands_still_for_too_long_is_stuck(self) -> None:
         world, key = world_with(spec(rollout={"progressDeadline": "10m"}))

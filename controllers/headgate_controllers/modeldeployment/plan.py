@@ -56,9 +56,8 @@ def refused(seen: Observed, note: Note, now: datetime) -> Plan:
     subject = seen.subject
     if note.reason == Reason.NAME_CONFLICT:
         subject = replace(subject, kept=None)  # the public name leads to the older object
-    return conclude(
-        subject, status.refused(seen, note), now, entry=subject.kept, **status.counts(seen)
-    )
+    counts = {} if isinstance(seen.mdep, Invalid) else status.counts(seen, seen.mdep)
+    return conclude(subject, status.refused(seen, note), now, entry=subject.kept, **counts)
 
 
 def is_placed(mdep: ModelDeployment, region: str) -> bool:

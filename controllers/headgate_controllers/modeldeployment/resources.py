@@ -133,9 +133,18 @@ def public_name(mdep: ModelDeployment) -> str:
     return mdep.spec.model.name or mdep.metadata.name
 
 
+def pinned(mdep: ModelDeployment) -> frozenset[str]:
+    """Variants outside the pool that `spec.replicas` sizes. Where all are, there is no pool."""
+    names = frozenset(v.name for v in mdep.spec.variants if v.replicas is not None)
+    return names if len(names) < len(mdep.spec.variants) else frozenset()
+
+
 def selector(mdep: ModelDeployment) -> str:
-    """Select the model's pods, as `status.selector` and autoscalers write it."""
-    return ",".join(f"{name}={value}" for name, value in sorted(_selector(mdep).items()))
+    """Select the pool's pods, as `status.selector` and autoscalers write it."""
+    words = [f"{name}={value}" for name, value in _selector(mdep).items()]
+    if names := pinned(mdep):
+        words.append(f"{labels.VARIANT} notin ({','.join(sorted(names))})")
+    return ",".join(words)
 
 
 def _selector(mdep: ModelDeployment) -> dict[str, str]:

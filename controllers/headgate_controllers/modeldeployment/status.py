@@ -9,7 +9,7 @@ from headgate_api.modeldeployment import ModelDeployment, Variant
 from headgate_controllers.contract import Note
 from headgate_controllers.modeldeployment.gpus import class_of, suits
 from headgate_controllers.modeldeployment.observed import Observed
-from headgate_controllers.modeldeployment.resources import public_name, selector
+from headgate_controllers.modeldeployment.resources import pinned, public_name, selector
 from headgate_controllers.modeldeployment.rollout import Rollout, stuck_in
 
 ACCEPTED: Final = Mark("Accepted", "True", Reason.SPEC_ACCEPTED, "the spec makes sense here")
@@ -72,14 +72,15 @@ def fields(seen: Observed, mdep: ModelDeployment, going: Rollout) -> dict[str, A
             for rank, variant in enumerate(mdep.spec.variants, 1)
             if variant.name in going.cohorts
         ],
-    } | counts(seen)
+    } | counts(seen, mdep)
 
 
-def counts(seen: Observed) -> dict[str, Any]:
-    """How many pods there are, of all revisions."""
+def counts(seen: Observed, mdep: ModelDeployment) -> dict[str, Any]:
+    """How many pods the pool has, of all revisions."""
+    pool = [pod for pod in seen.pods if pod.variant not in pinned(mdep)]
     return {
-        "replicas": sum(not pod.deleting for pod in seen.pods),
-        "readyReplicas": sum(map(seen.answers, seen.pods)),
+        "replicas": sum(not pod.deleting for pod in pool),
+        "readyReplicas": sum(map(seen.answers, pool)),
     }
 
 
