@@ -1,5 +1,6 @@
 """A gateway in this process, in front of scripted model servers on loopback."""
 
+import asyncio
 import itertools
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
@@ -48,9 +49,17 @@ def cohort(name: str = COHORT_NAME, runtime: Any = "triton-llmapi") -> Cohort:
     )
 
 
-MODEL = entry(
-    "ModelDeployment", "llama", ModelBody(public_name="llama-3-1-8b", cohorts=(cohort(),))
-)
+NAME = "llama-3-1-8b"
+
+
+def model(*cohorts: Cohort, name: str = "llama", **more: Any) -> Entry:
+    return entry(
+        "ModelDeployment", name, ModelBody(**{"public_name": NAME, "cohorts": cohorts} | more)
+    )
+
+
+MODEL = model(cohort())
+ENSEMBLE = model(cohort(runtime="triton-python"))
 TENANT = entry("TenantQuota", "acme", TenantBody(tenant="acme", keys=(api_key(KEY),)))
 
 
@@ -61,6 +70,12 @@ def pod(name: str, ip: str = "127.0.0.1", *, uid: str = "uid-llama", **meta: Any
         | meta,
         "status": {"podIP": ip, "conditions": [{"type": "Ready", "status": "True"}]},
     }
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Let everything else run until it is so; a run that hangs is cut from outside."""
+    while not condition():  # noqa: ASYNC110 - nobody would tell us
+        await asyncio.sleep(0)
 
 
 @dataclass(slots=True)

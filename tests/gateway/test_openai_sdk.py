@@ -8,14 +8,11 @@ import openai
 import pytest
 from openai import AsyncOpenAI, OpenAI
 
-from headgate_api.snapshot import ModelBody
-
-from .conftest import KEY, TENANT, Running, cohort, entry
+from .conftest import ENSEMBLE, KEY, NAME, TENANT, Running
 from .upstream import Connection, ensemble_saying, saying
 
 Start = Callable[..., Awaitable[Running]]
 HELLO: Any = [{"role": "user", "content": "Hello"}]
-NAME = "llama-3-1-8b"
 
 
 def client(running: Running, key: str = KEY) -> AsyncOpenAI:
@@ -83,8 +80,7 @@ async def test_the_ensemble_speaks_its_own_dialect(start: Start) -> None:
         seen.append(connection.fields)
         await say(connection)
 
-    body = ModelBody(public_name=NAME, cohorts=(cohort(runtime="triton-python"),))
-    running = await start(script, entries=(entry("ModelDeployment", "llama", body), TENANT))
+    running = await start(script, entries=(ENSEMBLE, TENANT))
     async with client(running) as ai:
         answer = await ai.chat.completions.create(
             model=NAME, messages=HELLO, max_tokens=2, temperature=0, seed=-1, stop=["x"]
@@ -174,9 +170,14 @@ async def test_a_stream_cut_after_the_first_byte_raises_in_the_client(start: Sta
     async with client(running) as ai:
         stream = await ai.chat.completions.create(model=NAME, messages=HELLO, stream=True)
         text = ""
-        with pytest.raises(openai.APIError) as caught:
+
+        async def read() -> None:
+            nonlocal text
             async for chunk in stream:
                 text += chunk.choices[0].delta.content or ""
+
+        with pytest.raises(openai.APIError) as caught:
+            await read()
     assert ("Good", "upstream_lost") == (text, caught.value.code)
 
 

@@ -194,7 +194,9 @@ class Call:
             self._ending = self._finished(ending)
         if not text:
             return self._ending
-        self._begun = True
+        if not self._begun:
+            self._begun = True
+            self._watch()  # from now on for the time between tokens
         return Text(text)
 
     def _read(self, data: bytes) -> tuple[str, End | Failed | None]:
@@ -247,6 +249,8 @@ class Call:
 
     def _watch(self) -> None:
         """Look after the call now and then: cheaper than a timeout around every token."""
+        if self._timer is not None:
+            self._timer.cancel()
         left = self._silence_left()
         seconds = min(self._patience.beat, left) if left > 0 else self._patience.beat
         self._timer = self._loop.call_later(seconds, self._look)

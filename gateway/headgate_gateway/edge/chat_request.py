@@ -52,19 +52,24 @@ class Message(Struct, forbid_unknown_fields=True):
     function_call: None = None
 
     @property
-    def text(self) -> str:
-        """The content as one string."""
+    def parts(self) -> list[str]:
+        """The content's pieces of text."""
         if isinstance(self.content, list):
-            parts = (p.text if isinstance(p, TextPart) else p.refusal for p in self.content)
-            return "".join(parts)
-        return self.content or self.refusal or ""
+            return [p.text if isinstance(p, TextPart) else p.refusal for p in self.content]
+        return [self.content or self.refusal or ""]
+
+    @property
+    def text(self) -> str:
+        """The content as the model reads it."""
+        return "".join(self.parts)
 
     @property
     def texts(self) -> list[str]:
-        """Everything in it that a person or a tool wrote."""
-        calls = self.tool_calls or ()
+        """Everything in it that a person or a tool wrote, the parts also by themselves."""
+        parts, calls = self.parts, self.tool_calls or ()
         told = [text for call in calls for text in (call.function.name, call.function.arguments)]
-        return [self.text, self.name or "", *told]
+        joined = [self.text] if len(parts) > 1 else []
+        return [*parts, *joined, self.name or "", *told]
 
 
 class StreamOptions(Struct, forbid_unknown_fields=True, gc=False):

@@ -25,6 +25,8 @@ from headgate_gateway.refusals import Refusal
 if TYPE_CHECKING:
     from headgate_gateway.edge.server import Edge
 
+SLICE: Final = 16 * 1024
+"""Bytes parsed at once: bounds how many requests can wait parsed."""
 OURS: Final = (b"x-headgate-", b"x-gateway-", b"forwarded")
 """Inbound headers that begin so are dropped: only the gateway says such things."""
 
@@ -87,7 +89,7 @@ class Connection(asyncio.Protocol):
         if self._task is None:
             self._feed(data)
             return
-        self._ahead += data
+        self._ahead += data  # in work: wait for our turn
         if len(self._ahead) > self._limits.ahead_bytes:
             self._transport.pause_reading()
 
@@ -130,7 +132,9 @@ class Connection(asyncio.Protocol):
             return
         version = self._parser.get_http_version()
         fault = heads.head_fault(version, self._url, self._headers, limits)
-        if fault is not None:
+        if self._parser.should_upgrade():
+            self._refuse(heads.UPGRADE)
+        elif fault is not None:
             self._refuse(fault)
         elif b"expect" in self._headers and self._task is None and not self._queue:
             self.write(wire.CONTINUE)
@@ -145,9 +149,6 @@ class Connection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         self._in_message = False
         if self._fault is not None:
-            return
-        if len(self._queue) >= self._limits.pipeline:
-            self._refuse(heads.MALFORMED)
             return
         path = self._url.partition(b"?")[0].decode("ascii", "replace")
         head = Head(self._parser.get_method().decode(), path, self._headers)
@@ -170,6 +171,14 @@ class Connection(asyncio.Protocol):
     # From bytes to exchanges
 
     def _feed(self, data: bytes) -> None:
+        for start in range(0, len(data), SLICE):
+            self._parse(data[start : start + SLICE])
+            if self._queue or self._fault is not None:
+                self._ahead += data[start + SLICE :]
+                break
+        self._next()
+
+    def _parse(self, data: bytes) -> None:
         message, length = self._messages, self._length
         try:
             self._parser.feed_data(data)
@@ -182,7 +191,6 @@ class Connection(asyncio.Protocol):
             self._size += len(data) - (self._length - length)
             if self._size > self._limits.head_bytes + 8 * self._length:
                 self._refuse(heads.MALFORMED if self._in_body else heads.LONG_HEAD)
-        self._next()
 
     def _next(self) -> None:
         """Go on with whatever comes next. Called when nothing is in work."""

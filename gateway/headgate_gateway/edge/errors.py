@@ -8,7 +8,13 @@ from headgate_gateway.edge.exchange import Exchange, Headers
 from headgate_gateway.refusals import Refusal
 
 JSON: Final = (b"content-type", b"application/json")
-TYPES: Final = {401: "authentication_error", 403: "permission_error", 504: "timeout"}
+TYPES: Final = {
+    401: "authentication_error",
+    403: "permission_error",
+    501: "invalid_request_error",
+    504: "timeout",
+    505: "invalid_request_error",
+}
 
 
 def error_body(refusal: Refusal) -> bytes:

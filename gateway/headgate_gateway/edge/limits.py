@@ -9,7 +9,6 @@ class Limits:
     url_bytes: int = 8 * 1024
     headers: int = 100
     body_bytes: int = 4 * 1024 * 1024
-    pipeline: int = 64  # requests that came in one piece
     ahead_bytes: int = 64 * 1024  # sent ahead while a request is in work
     write_bytes: int = 64 * 1024  # not yet taken by the client
     head_seconds: float = 10.0  # for all of it

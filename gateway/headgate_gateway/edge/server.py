@@ -42,22 +42,19 @@ class Edge:
         self.refused = refused
         self.date = Date()
         self.draining = False
+        self.port = 0
+        """Once it listens."""
 
     @property
     def connections(self) -> int:
         return len(self._connections)
-
-    @property
-    def port(self) -> int:
-        assert self._server is not None, "listen first"  # noqa: S101 - for the type checker
-        port: int = self._server.sockets[0].getsockname()[1]
-        return port
 
     async def listen(self, host: str | None, port: int) -> None:
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(
             lambda: Connection(self), host, port, backlog=BACKLOG
         )
+        self.port = self._server.sockets[0].getsockname()[1]
 
     def joined(self, connection: Connection) -> bool:
         """Count a new connection. False: there are too many."""

@@ -36,7 +36,7 @@ class Chunks:
 
     def __init__(self, names: Names, *, include_usage: bool) -> None:
         """`include_usage`: the client wants a last chunk with the token counts."""
-        fields = {"object": "chat.completion.chunk", **names._asdict()}
+        fields = {"id": names.id, "object": "chat.completion.chunk"} | names._asdict()
         self._include_usage = include_usage
         usage = b',"usage":null}\n\n' if include_usage else b"}\n\n"
         # {"id":...,"choices":[{"index":0,"delta": | ... | ,"finish_reason":...}]}
@@ -69,6 +69,7 @@ def completion(names: Names, text: str, end: End) -> bytes:
     """Build the body of a plain answer."""
     return _encode(
         {
+            "id": names.id,
             "object": "chat.completion",
             **names._asdict(),
             "choices": [

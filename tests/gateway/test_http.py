@@ -1,0 +1,349 @@
+"""The data port as a hostile, slow or vanishing client meets it: raw bytes over real sockets."""
+
+import asyncio
+import contextlib
+import json
+import socket
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from headgate_gateway.edge.limits import Limits
+
+from .conftest import ENSEMBLE, KEY, TENANT, Running, until
+from .upstream import Connection, saying
+
+Start = Callable[..., Awaitable[Running]]
+BODY = json.dumps(
+    {"model": "llama-3-1-8b", "messages": [{"role": "user", "content": "Hello"}]}
+).encode()
+STREAM = BODY[:-1] + b', "stream": true}'
+AUTH = b"host: x\r\nauthorization: Bearer %s\r\n" % KEY.encode()
+LIST = b"GET /v1/models HTTP/1.1\r\n" + AUTH + b"\r\n"
+
+
+def post(body: bytes = BODY, *headers: bytes) -> bytes:
+    lines = b"".join(header + b"\r\n" for header in headers)
+    length = b"content-length: %d\r\n\r\n" % len(body)
+    return b"POST /v1/chat/completions HTTP/1.1\r\n" + AUTH + lines + length + body
+
+
+async def talk(running: Running, *pieces: bytes) -> bytes:
+    """Send pieces, then read until the gateway closes the connection."""
+    reader, writer = await dial(running)
+    for piece in pieces:
+        writer.write(piece)
+        await writer.drain()
+        await asyncio.sleep(0)
+    answer = await reader.read()
+    writer.close()
+    return answer
+
+
+async def dial(running: Running) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    return await asyncio.open_connection("127.0.0.1", running.gateway.edge.port)
+
+
+async def read_answer(reader: asyncio.StreamReader) -> tuple[int, bytes]:
+    """Read one answer that has a length."""
+    head = await reader.readuntil(b"\r\n\r\n")
+    lines = head.lower().split(b"\r\n")
+    length = next(int(line.split(b":")[1]) for line in lines if line.startswith(b"content-length"))
+    return int(head.split()[1]), await reader.readexactly(length)
+
+
+def status(answer: bytes) -> int:
+    return int(answer.split(b" ", 2)[1])
+
+
+P = b"POST /v1/chat/completions HTTP/1.1\r\n" + AUTH
+CHUNKED = b"transfer-encoding: chunked\r\n"
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "expected"),
+    [
+        pytest.param(P + b"content-length: 5\r\n" + CHUNKED + b"\r\n0\r\n\r\n", 400, id="cl+te"),
+        pytest.param(P + CHUNKED + b"content-length: 5\r\n\r\n0\r\n\r\n", 400, id="te+cl"),
+        pytest.param(P + b"content-length: 5\r\ncontent-length: 5\r\n\r\nhello", 400, id="two cl"),
+        pytest.param(P + b"content-length: 5, 5\r\n\r\nhello", 400, id="list of cl"),
+        pytest.param(P + b"content-length: +5\r\n\r\nhello", 400, id="signed cl"),
+        pytest.param(P + b"content-length : 5\r\n\r\nhello", 400, id="space before colon"),
+        pytest.param(P + CHUNKED + b"transfer-encoding: x\r\n\r\n0\r\n\r\n", 400, id="two te"),
+        pytest.param(P + b"transfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n", 501, id="gzip"),
+        pytest.param(P + b"transfer-encoding: xchunked\r\n\r\n0\r\n\r\n", 501, id="odd te"),
+        pytest.param(P + b"x: a\r\n b\r\ncontent-length: 5\r\n\r\nhello", 400, id="folded line"),
+        pytest.param(P + b"x: a\x00b\r\n\r\n", 400, id="nul in header"),
+        pytest.param(P.replace(b"\r\n", b"\n") + b"\n", 400, id="bare line feeds"),
+        pytest.param(P + CHUNKED + b"\r\nzz\r\nhello", 400, id="chunk size is no number"),
+        pytest.param(
+            P + CHUNKED + b"\r\n3\r\nhello\r\n0\r\n\r\n", 400, id="chunk longer than said"
+        ),
+        pytest.param(P + CHUNKED + b"\r\nfffffffffffffffff\r\n", 400, id="chunk size overflows"),
+        pytest.param(P + CHUNKED + b"\r\n5\nhello\n0\n\n", 400, id="bare line feed in chunk"),
+        pytest.param(b"GET / HTTP/1.1\r\n\r\n", 400, id="no host"),
+        pytest.param(b"GET / HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n", 400, id="two hosts"),
+        pytest.param(b"GET http://a/ HTTP/1.1\r\nhost: a\r\n\r\n", 400, id="absolute target"),
+        pytest.param(b"GET / HTTP/2.0\r\nhost: a\r\n\r\n", 505, id="version"),
+        pytest.param(b"CONNECT a:1 HTTP/1.1\r\nhost: a\r\n\r\n", 400, id="connect"),
+        pytest.param(
+            b"GET / HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n",
+            400,
+            id="upgrade",
+        ),
+        pytest.param(b"\x16\x03\x01\x02\x00\x01\x00\x01", 400, id="TLS"),
+        pytest.param(P + b"expect: tea\r\n\r\n", 417, id="expectation"),
+    ],
+)
+async def test_what_two_readers_could_read_differently_is_refused_and_closed(
+    start: Start, request_bytes: bytes, expected: int
+) -> None:
+    running = await start(saying("Hi"))
+    # A request smuggled behind it must not be answered.
+    answer = await talk(running, request_bytes, LIST)
+
+    assert expected == status(answer)
+    assert 1 == answer.count(b"HTTP/1.1 ")
+    assert b"connection: close" in answer
+    assert b'"code":"malformed_request"' in answer
+
+
+async def test_requests_that_come_in_one_piece_are_answered_in_order(start: Start) -> None:
+    running = await start(saying("Hi"))
+    reader, writer = await dial(running)
+    writer.write(LIST + post() + b"GET /nothing HTTP/1.1\r\n" + AUTH + b"\r\n")
+
+    assert 200 == (await read_answer(reader))[0]
+    code, body = await read_answer(reader)
+    assert (200, "Hi") == (code, json.loads(body)["choices"][0]["message"]["content"])
+    assert 404 == (await read_answer(reader))[0]
+    writer.close()
+
+
+async def test_a_request_after_a_closing_one_is_not_answered(start: Start) -> None:
+    running = await start()
+    closing = LIST.replace(b"\r\n\r\n", b"\r\nconnection: close\r\n\r\n")
+    answer = await talk(running, closing + LIST)
+
+    assert 1 == answer.count(b"HTTP/1.1 200")
+
+
+async def test_a_request_cut_into_single_bytes_is_one_request(start: Start) -> None:
+    running = await start(saying("Hi"))
+    whole = P + CHUNKED + b"connection: close\r\n\r\n%x;a=b\r\n%s\r\n0\r\nx: y\r\n\r\n"
+    pieces = [bytes([byte]) for byte in whole % (len(BODY), BODY)]
+
+    assert 200 == status(await talk(running, *pieces))
+
+
+async def test_headers_beyond_their_limit_are_refused(start: Start) -> None:
+    running = await start(limits=Limits(head_bytes=1000, headers=10, url_bytes=100))
+
+    assert 431 == status(await talk(running, P + b"x: " + 2000 * b"a" + b"\r\n\r\n"))
+    assert 431 == status(await talk(running, P + b"x: ", 600 * b"a", 600 * b"a", 600 * b"a"))
+    assert 431 == status(await talk(running, P + 20 * b"x: y\r\n" + b"\r\n"))
+    assert 431 == status(
+        await talk(running, b"GET /" + 200 * b"a" + b" HTTP/1.1\r\nhost: x\r\n\r\n")
+    )
+
+
+async def test_a_body_beyond_its_limit_is_refused_however_it_is_framed(start: Start) -> None:
+    running = await start(limits=Limits(body_bytes=100))
+    chunk = b"40\r\n" + 64 * b"a" + b"\r\n"
+
+    assert 413 == status(await talk(running, P + b"content-length: 101\r\n\r\n"))
+    assert 413 == status(await talk(running, P + CHUNKED + b"\r\n" + chunk, chunk))
+
+
+async def test_endless_chunk_extensions_are_refused(start: Start) -> None:
+    running = await start(limits=Limits(head_bytes=1000))
+    answer = await talk(running, P + CHUNKED + b"\r\n5;", *[500 * b"a"] * 4)
+
+    assert 400 == status(answer)
+
+
+async def test_a_client_that_waits_for_the_go_ahead_gets_it(start: Start) -> None:
+    running = await start(saying("Hi"))
+    reader, writer = await dial(running)
+    head, _, body = post(BODY, b"expect: 100-continue").partition(b"\r\n\r\n")
+    writer.write(head + b"\r\n\r\n")
+    assert b"HTTP/1.1 100 Continue\r\n\r\n" == await reader.readuntil(b"\r\n\r\n")
+    writer.write(body)
+
+    assert 200 == (await read_answer(reader))[0]
+    writer.close()
+
+
+async def test_a_head_that_trickles_in_gets_a_deadline(start: Start) -> None:
+    running = await start(limits=Limits(head_seconds=0.05))
+    answer = await talk(running, b"GET /v1/models HTTP/1.1\r\nhost:")
+
+    assert 408 == status(answer)
+
+
+async def test_a_body_that_stalls_is_not_waited_for(start: Start) -> None:
+    running = await start(limits=Limits(body_seconds=0.05))
+
+    assert 408 == status(await talk(running, P + b"content-length: 10\r\n\r\nhell"))
+
+
+async def test_an_idle_connection_is_closed_in_silence(start: Start) -> None:
+    running = await start(limits=Limits(idle_seconds=0.05, head_seconds=0.05))
+
+    assert b"" == await talk(running)
+    assert 1 == (await talk(running, LIST)).count(b"HTTP/1.1 ")
+
+
+async def test_an_http_1_0_client_gets_a_stream_that_ends_with_the_connection(
+    start: Start,
+) -> None:
+    running = await start(saying("Good", " day"))
+    answer = await talk(running, post(STREAM).replace(b"HTTP/1.1", b"HTTP/1.0"))
+
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert b"transfer-encoding" not in head
+    assert body.startswith(b"data: {")
+    assert body.endswith(b"data: [DONE]\n\n")
+
+
+async def test_head_gets_headers_and_no_body(start: Start) -> None:
+    running = await start()
+    request = LIST.replace(b"GET", b"HEAD").replace(b"\r\n\r\n", b"\r\nconnection: close\r\n\r\n")
+
+    answer = await talk(running, request)
+    assert 200 == status(answer)
+    assert answer.endswith(b"\r\n\r\n")
+
+
+async def test_the_wrong_method_is_told_the_right_one(start: Start) -> None:
+    running = await start()
+    request = b"GET /v1/chat/completions HTTP/1.1\r\n" + AUTH + b"connection: close\r\n\r\n"
+
+    answer = await talk(running, request)
+    assert 405 == status(answer)
+    assert b"allow: POST\r\n" in answer
+
+
+async def test_a_client_that_goes_away_cancels_the_model_server_at_once(start: Start) -> None:
+    async def script(connection: Connection) -> None:
+        await connection.begin()
+        await connection.event(text_output="Good", finish_reason="None")
+        await connection.left()
+        gone.set()
+
+    gone = asyncio.Event()
+    running = await start(script)
+    for body in (STREAM, BODY):
+        gone.clear()
+        reader, writer = await dial(running)
+        writer.write(post(body))
+        if body is STREAM:
+            await reader.readuntil(b"Good")
+        else:
+            await until(lambda: bool(running.upstreams[0].open))
+        writer.transport.abort()
+        await gone.wait()
+    await until(lambda: not running.gateway.chat.calls)
+
+
+async def test_what_is_sent_ahead_waits_and_is_bounded(start: Start) -> None:
+    hold = asyncio.Event()
+    say = saying("Hi")
+
+    async def script(connection: Connection) -> None:
+        await hold.wait()
+        await say(connection)
+
+    running = await start(script, limits=Limits(ahead_bytes=1000))
+    reader, writer = await dial(running)
+    ahead = 5000
+    writer.write(post())
+    await until(lambda: running.upstreams[0].requests == 1)
+    writer.write(ahead * LIST)
+    connection = next(iter(running.gateway.edge._connections))
+    await until(lambda: not connection._transport.is_reading())
+    held = len(connection._ahead)
+    assert held < len(ahead * LIST)
+    hold.set()
+
+    for _ in range(ahead + 1):
+        assert 200 == (await read_answer(reader))[0]
+    writer.close()
+
+
+async def test_a_slow_reader_slows_the_model_server_down_and_memory_stays_bounded(
+    start: Start,
+) -> None:
+    piece, pieces, sent = "~" * 10_000, 3000, 0
+
+    async def script(connection: Connection) -> None:
+        nonlocal sent
+        await connection.begin()
+        for sent in range(1, pieces + 1):  # noqa: B007 - told to the test
+            await connection.event(text_output=piece)
+        await connection.end()
+
+    running = await start(script, entries=(ENSEMBLE, TENANT))
+    small = socket.socket()
+    small.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    small.setblocking(False)
+    loop = asyncio.get_running_loop()
+    await loop.sock_connect(small, ("127.0.0.1", running.gateway.edge.port))
+    reader, writer = await asyncio.open_connection(sock=small, limit=4096)
+    writer.write(post(STREAM))
+    await reader.readuntil(b"data: ")
+    connection = next(iter(running.gateway.edge._connections))
+    settled = -1
+    while settled != sent:  # until the model server is held back too
+        settled = sent
+        for _ in range(1000):
+            await asyncio.sleep(0)
+
+    assert sent < pieces
+    assert connection._transport.get_write_buffer_size() < 2_000_000
+    data = bytearray()
+    while not data.endswith(b"0\r\n\r\n"):
+        data += await reader.read(65536)
+    assert pieces * len(piece) == data.count(b"~")
+    writer.close()
+
+
+async def test_a_client_that_takes_nothing_at_all_is_dropped(start: Start) -> None:
+    async def script(connection: Connection) -> None:
+        await connection.begin()
+        while True:
+            await connection.event(text_output="x" * 10_000)
+
+    running = await start(script, entries=(ENSEMBLE, TENANT), limits=Limits(send_seconds=0.05))
+    _, writer = await dial(running)
+    writer.write(post(STREAM))
+    await running.upstreams[0].cancelled.wait()
+    writer.close()
+
+
+async def test_both_sides_send_without_delay(start: Start) -> None:
+    running = await start(saying("Hi"))
+    reader, writer = await dial(running)
+    writer.write(post())
+    await read_answer(reader)
+    towards_client = next(iter(running.gateway.edge._connections))._transport
+    pod = running.gateway.pods._by_name["chat", "pod-1"]
+    towards_pod = pod._idle[0]._transport
+
+    for transport in (towards_client, towards_pod):
+        sock = transport.get_extra_info("socket")
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+    writer.close()
+
+
+async def test_more_clients_than_allowed_are_turned_away(start: Start) -> None:
+    running = await start(limits=Limits(connections=1))
+    reader, writer = await dial(running)
+    writer.write(LIST)
+    await read_answer(reader)
+
+    answer = b""
+    with contextlib.suppress(ConnectionError):
+        answer = await talk(running, LIST)
+    assert b"" == answer
+    writer.close()
