@@ -1,0 +1,146 @@
+"""The admin port: open for probes and metrics, closed for the rest."""
+
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import httpx2
+import pytest
+
+from headgate_api.errors import Unavailable
+from headgate_gateway.access import KubernetesAccess
+from headgate_gateway.admin import Access, application
+
+from .conftest import Running
+from .test_calls import ask
+from .upstream import saying
+
+COHORT = 'model="llama",namespace="chat",variant="bf16"'
+Start = Callable[..., Awaitable[Running]]
+
+
+def admin(running: Running, *, unready: str = "", access: Access = "allowed") -> httpx2.AsyncClient:
+    async def authorize(token: str, path: str) -> Access:
+        if token == "storm":
+            raise Unavailable("no API server")
+        return access
+
+    gateway = running.gateway
+    app = application(
+        snapshots=gateway.snapshots,
+        feedback=gateway.feedback,
+        registry=gateway.metrics.registry(),
+        unready=lambda: unready,
+        authorize=authorize,
+    )
+    return httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app), base_url="http://admin")
+
+
+async def test_readiness_says_why_not(start: Start) -> None:
+    running = await start()
+    async with admin(running, unready="draining") as http:
+        answer = await http.get("/readyz")
+        assert (503, "draining") == (answer.status_code, answer.text)
+        assert 200 == (await http.get("/healthz")).status_code
+    async with admin(running) as http:
+        assert 200 == (await http.get("/readyz")).status_code
+
+
+async def test_metrics_count_answers_tokens_and_stages(start: Start) -> None:
+    running = await start(saying("Good", " day"))
+    await ask(running)
+    await ask(running, model="unknown")
+    async with admin(running) as http:
+        told = (await http.get("/metrics")).text
+
+    for line in (
+        'headgate_gateway_requests_total{code="",status="200"} 1.0',
+        'headgate_gateway_requests_total{code="model_not_found",status="404"} 1.0',
+        'headgate_gateway_refusals_total{code="model_not_found",stage="route"} 1.0',
+        f'headgate_gateway_tokens_total{{direction="output",{COHORT}}} 2.0',
+        'headgate_gateway_stage_duration_seconds_count{stage="identity"} 2.0',
+        "headgate_gateway_bugs_total 0.0",
+        "headgate_gateway_snapshot_sequence 1.0",
+        "headgate_gateway_pods_ready 1.0",
+    ):
+        assert line in told
+    assert "acme" not in told
+
+
+@pytest.mark.parametrize("path", ["/snapshot", "/feedback"])
+@pytest.mark.parametrize(
+    ("authorization", "access", "status"),
+    [
+        ("", "allowed", 401),
+        ("Basic x", "allowed", 401),
+        ("Bearer x", "unknown", 401),
+        ("Bearer x", "forbidden", 403),
+        ("Bearer storm", "allowed", 503),
+        ("Bearer x", "allowed", 200),
+    ],
+)
+async def test_reports_are_for_accounts_that_may(
+    start: Start, path: str, authorization: str, access: Access, status: int
+) -> None:
+    running = await start()
+    async with admin(running, access=access) as http:
+        answer = await http.get(path, headers={"authorization": authorization})
+    assert status == answer.status_code
+
+
+async def test_reports_tell_version_and_counters(start: Start) -> None:
+    running = await start(saying("Good", " day"))
+    await ask(running)
+    async with admin(running) as http:
+        headers = {"authorization": "Bearer x"}
+        snapshot = json.loads((await http.get("/snapshot", headers=headers)).text)
+        feedback = json.loads((await http.get("/feedback", headers=headers)).text)
+
+    assert (1, 1, 1) == (snapshot["schema"], snapshot["epoch"], snapshot["sequence"])
+    assert running.gateway.process == feedback["process"]
+    cohort = feedback["cohorts"][0]
+    assert ("chat", "llama", 1, 0, 2) == (
+        cohort["namespace"],
+        cohort["model"],
+        cohort["answered"],
+        cohort["failed"],
+        cohort["output_tokens"],
+    )
+    assert 1 == sum(cohort["first_token"])
+
+
+class Reviews:
+    """Answers reviews as an API server would, and counts them."""
+
+    def __init__(self) -> None:
+        self.asked: list[dict[str, Any]] = []
+
+    async def create(self, resource: Any, namespace: Any, body: dict[str, Any]) -> dict[str, Any]:
+        self.asked.append(body)
+        if resource.kind == "TokenReview":
+            if body["spec"]["token"] != "good":
+                return {"status": {"authenticated": False}}
+            return {"status": {"authenticated": True, "user": {"username": "op", "groups": ["g"]}}}
+        return {"status": {"allowed": body["spec"]["nonResourceAttributes"]["path"] == "/snapshot"}}
+
+
+async def test_access_is_asked_of_the_api_server_and_remembered_for_a_minute() -> None:
+    reviews, now = Reviews(), 0.0
+    access = KubernetesAccess(reviews, lambda: now)  # type: ignore[arg-type]
+
+    assert "allowed" == await access("good", "/snapshot")
+    assert "forbidden" == await access("good", "/feedback")
+    assert "unknown" == await access("bad", "/snapshot")
+    spec = reviews.asked[1]["spec"]
+    assert ("op", ["g"], "get") == (
+        spec["user"],
+        spec["groups"],
+        spec["nonResourceAttributes"]["verb"],
+    )
+    count = len(reviews.asked)
+    now = 59.0
+    assert "allowed" == await access("good", "/snapshot")
+    assert count == len(reviews.asked)
+    now = 61.0
+    assert "allowed" == await access("good", "/snapshot")
+    assert count + 2 == len(reviews.asked)

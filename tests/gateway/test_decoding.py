@@ -1,0 +1,94 @@
+"""Bytes of a model server may be cut anywhere: the events are the same."""
+
+import itertools
+import json
+from typing import Any
+
+from hypothesis import given, strategies as st
+
+from headgate_gateway.calls import sse
+from headgate_gateway.calls.events import End, Failed, Text
+from headgate_gateway.calls.triton import ADAPTERS, Sampling
+
+SAMPLING = Sampling(max_tokens=100)
+TEXTS = st.lists(st.text(st.characters(exclude_categories=["Cs"])), max_size=8)
+
+
+@st.composite
+def cuts(draw: st.DrawFn, data: bytes) -> list[bytes]:
+    places = sorted(draw(st.sets(st.integers(0, len(data)), max_size=12)))
+    edges = [0, *places, len(data)]
+    return [data[a:b] for a, b in itertools.pairwise(edges)]
+
+
+def stream(events: list[dict[str, Any]], line_end: str, *, ascii_only: bool) -> bytes:
+    lines = [f"data: {json.dumps(e, ensure_ascii=ascii_only)}{2 * line_end}" for e in events]
+    return "".join(lines).encode()
+
+
+def read(runtime: str, pieces: list[bytes]) -> tuple[str, End | Failed]:
+    """Read a whole answer; text that arrives in one piece or another is the same text."""
+    decoder, reader = sse.Decoder(), ADAPTERS[runtime].reader("prompt", SAMPLING)
+    text = ""
+    for piece in pieces:
+        for data in decoder.feed(piece):
+            match reader.read(data):
+                case Text(new):
+                    text += new
+                case Failed() as failed:
+                    return text, failed
+                case None:
+                    pass
+    assert decoder.whole
+    return text, reader.end()
+
+
+@given(st.data(), TEXTS, st.sampled_from(["\n", "\r\n"]), st.booleans())
+def test_the_ensemble_s_text_does_not_depend_on_where_bytes_are_cut(
+    data: st.DataObject, texts: list[str], line_end: str, ascii_only: bool
+) -> None:
+    events = [
+        {"text_output": text, "num_input_tokens": 3, "num_output_tokens": number}
+        for number, text in enumerate(texts, 1)
+    ]
+    raw = stream(events, line_end, ascii_only=ascii_only)
+    text, end = read("triton-python", data.draw(cuts(raw)))
+
+    assert "".join(texts) == text
+    assert read("triton-python", [raw])[1] == end
+    assert bool(texts) == isinstance(end, End)
+
+
+@given(st.data(), TEXTS, st.booleans())
+def test_the_llmapi_s_text_does_not_depend_on_where_bytes_are_cut(
+    data: st.DataObject, texts: list[str], ascii_only: bool
+) -> None:
+    events = [
+        {
+            "text_output": "".join(texts[:number]),
+            "finish_reason": "length" if number == len(texts) else "None",
+        }
+        for number in range(1, len(texts) + 1)
+    ]
+    text, end = read("triton-llmapi", data.draw(cuts(stream(events, "\n", ascii_only=ascii_only))))
+
+    assert "".join(texts) == text
+    if texts:
+        assert isinstance(end, End)
+        assert "length" == end.finish_reason
+    else:
+        assert isinstance(end, Failed)
+
+
+@given(st.lists(st.binary(max_size=50), max_size=6))
+def test_no_bytes_make_the_decoder_fail_or_invent_events(pieces: list[bytes]) -> None:
+    decoder = sse.Decoder()
+    found = [data for piece in pieces for data in decoder.feed(piece)]
+
+    assert found == sse.Decoder().feed(b"".join(pieces))
+
+
+def test_comments_other_fields_and_events_of_several_lines_are_understood() -> None:
+    fed = b": hello\n\nid: 1\ndata:a\ndata: b\nevent: x\n\ndata\n\n"
+
+    assert [b"a\nb"] == sse.Decoder().feed(fed)
