@@ -25,6 +25,10 @@ KEY: Final = "headgate-demo-key-for-a-first-try-only"
 T = TypeVar("T")
 
 
+class CommandError(AssertionError):
+    """A command ended badly; the message is the command line and what it said."""
+
+
 def until(check: Callable[[], T | None], seconds: float, what: str) -> T:
     """Wait for the first true answer of `check`.
 
@@ -39,8 +43,8 @@ def until(check: Callable[[], T | None], seconds: float, what: str) -> T:
             if answer := check():
                 return answer
             last = answer
-        except (AssertionError, KeyError, IndexError, subprocess.CalledProcessError) as error:
-            last = getattr(error, "stderr", None) or repr(error)
+        except (AssertionError, KeyError, IndexError) as error:
+            last = error
         time.sleep(0.2)
     raise AssertionError(f"not within {seconds:.0f} s: {what}; last: {last}")
 
@@ -102,7 +106,7 @@ class Cluster:
 def _run(argv: list[str], stdin: str | None = None) -> str:
     done = subprocess.run(argv, input=stdin, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise subprocess.CalledProcessError(done.returncode, argv, done.stdout, done.stderr)
+        raise CommandError(f"{' '.join(argv)}\nended with {done.returncode}: {done.stderr.strip()}")
     return done.stdout
 
 

@@ -29,7 +29,7 @@ Page: TypeAlias = tuple[list[Object], str]
 PAGE: Final = 500  # objects per page of a list
 TIMEOUT: Final = aiohttp.ClientTimeout(total=30, sock_connect=5)  # s
 WATCH_TIMEOUT: Final = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=90)
-"""The server sends a bookmark about once a minute: a stream silent for longer is dead."""
+"""The server ends a stream when its time is up; one that is silent for longer is dead."""
 LATER: Final = frozenset({401, 408, 429, 500, 502, 503, 504})
 """Statuses that another try may cure; 401 because tokens rotate."""
 BAD_PATCH: Final = "failed to create typed patch object"

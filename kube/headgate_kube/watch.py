@@ -20,7 +20,7 @@ from headgate_kube.resources import Resource
 
 log = structlog.get_logger(__name__)
 
-STREAM: Final = 300.0  # s; no request lasts longer, so that load moves between API servers
+STREAM: Final = 60.0  # s; shorter than the client takes a silent connection for dead
 SHORT: Final = 1.0  # s; a stream that ends sooner than this counts as a failed one
 FIRST_PAUSE: Final = 0.2  # s, doubled after each failure in a row
 LONGEST_PAUSE: Final = 15.0  # s

@@ -60,6 +60,8 @@ async def informed(
     tasks = await kopf.spawn_tasks(
         registry=_registry(feed, client),
         settings=_settings(),
+        # Only peering reads it; kopf's own guess needs a name for the user id, which pods lack.
+        identity="headgate",  # type: ignore[arg-type]  # a NewType that kopf does not export
         clusterwide=namespaces is None,
         namespaces=namespaces or (),
     )
