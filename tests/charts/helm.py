@@ -10,10 +10,13 @@ from typing import Any, Final
 
 import yaml
 
+from headgate_cluster.light import LightCluster
+
 ROOT: Final = Path(__file__).parents[2]
 CHART: Final = ROOT / "charts" / "headgate"
-HELM: Final = Path(sysconfig.get_path("scripts")) / "helm"
+BIN: Final = Path(sysconfig.get_path("scripts"))
 NAMESPACE: Final = "platform"
+OTHER: Final = "team-a"
 VALUES: Final = {path.stem: path for path in Path(__file__).with_name("values").glob("*.yaml")}
 DEFAULTS: Final = "defaults"
 
@@ -57,10 +60,16 @@ class Release:
 
 
 def run(*arguments: str) -> str:
-    done = subprocess.run([str(HELM), *arguments], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [str(BIN / "helm"), *arguments], capture_output=True, text=True, check=False
+    )
     if done.returncode:
         raise Refused(done.stderr)
     return done.stdout
+
+
+def helm(cluster: LightCluster, *arguments: str) -> str:
+    return run(*arguments, f"--kubeconfig={cluster.kubeconfig}", f"--namespace={NAMESPACE}")
 
 
 @functools.cache

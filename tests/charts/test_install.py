@@ -1,44 +1,21 @@
 """The chart on a real API server: installed, upgraded, uninstalled, applied as Argo CD would."""
 
 import json
-from collections.abc import Iterator
 
 import pytest
 
-from headgate_cluster import binaries
 from headgate_cluster.light import LightCluster
 
-from .helm import CHART, NAMESPACE, VALUES, run
+from .helm import CHART, NAMESPACE, OTHER, VALUES, helm, run
 
 pytestmark = pytest.mark.apiserver
 
-OTHER = "team-a"
 CRDS = (
     "modeldeployments.headgate.dev",
     "routingpolicies.headgate.dev",
     "safetypolicies.headgate.dev",
     "tenantquotas.headgate.dev",
 )
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[LightCluster]:
-    """One of its own: other suites apply the CRDs to theirs, and Helm would not take those over."""
-    with LightCluster(binaries.built(binaries.LIGHT)) as cluster:
-        for namespace in (NAMESPACE, OTHER):
-            cluster.kubectl("create", "namespace", namespace)
-        yield cluster
-
-
-@pytest.fixture(scope="module")
-def release(cluster: LightCluster) -> Iterator[LightCluster]:
-    helm(cluster, "install", "headgate", str(CHART), "-f", str(VALUES["defaults"]))
-    yield cluster
-    helm(cluster, "uninstall", "headgate")
-
-
-def helm(cluster: LightCluster, *arguments: str) -> str:
-    return run(*arguments, f"--kubeconfig={cluster.kubeconfig}", f"--namespace={NAMESPACE}")
 
 
 def may(cluster: LightCluster, part: str, verb: str, resource: str, namespace: str) -> bool:
