@@ -13,6 +13,7 @@ from headgate_gateway.outcome import Outcome, Teller
 from headgate_gateway.pipeline import Pipeline
 from headgate_gateway.refusals import Code, Refusal
 from headgate_gateway.routing.pods import Pods
+from headgate_gateway.routing.tables import Tables
 from headgate_gateway.snapshots import Snapshots
 from headgate_gateway.streaming.chat import HEARTBEAT, Chunks, Names, completion
 
@@ -21,6 +22,7 @@ EVENT_STREAM: Final = (
     (b"cache-control", b"no-cache"),
     (b"x-accel-buffering", b"no"),
 )
+NO_TABLES: Final = Tables()
 OVERLOADED: Final = Refusal(
     Code.GATEWAY_OVERLOADED, 503, "The gateway serves as many requests as it can.", retry_after=1
 )
@@ -76,6 +78,7 @@ class Answer:
         if isinstance(verdict, Refusal):
             await self._refuse(verdict)
             return
+        self._request.tables = NO_TABLES  # a long stream must not keep old policies in memory
         call = self._call = Call(chat.pods, self._request.ask, chat.patience)
         chat.calls.add(call)
         try:

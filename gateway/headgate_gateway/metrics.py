@@ -137,7 +137,8 @@ class Metrics(Collector):
             p + "snapshot_kept_objects", "Objects whose newer version could not be taken."
         )
         self.snapshot_longest_step_seconds = Gauge(
-            p + "snapshot_longest_step_seconds", "For how long a snapshot held up requests at most."
+            p + "snapshot_longest_step_seconds",
+            "The most CPU time that taking a snapshot took from requests at once.",
         )
 
     def registry(self) -> CollectorRegistry:

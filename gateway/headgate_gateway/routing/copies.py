@@ -25,24 +25,24 @@ class SharedMap(Generic[K, V]):
     (None, 1)
     """
 
-    __slots__ = ("_parts",)
+    __slots__ = ("parts",)
 
     def __init__(self, parts: tuple[dict[K, V], ...] | None = None) -> None:
         # All empty parts are one dict: nobody writes into the parts of a finished map.
-        self._parts = parts or ({},) * PARTS
+        self.parts = parts or ({},) * PARTS
 
     def get(self, key: K) -> V | None:
-        return self._parts[hash(key) % PARTS].get(key)
+        return self.parts[hash(key) % PARTS].get(key)
 
     def __len__(self) -> int:
-        return sum(map(len, self._parts))
+        return sum(map(len, self.parts))
 
     def values(self) -> Iterator[V]:
-        for part in self._parts:
+        for part in self.parts:
             yield from part.values()
 
     def edit(self) -> "Draft[K, V]":
-        return Draft(self._parts)
+        return Draft(self.parts)
 
 
 class Draft(Generic[K, V]):

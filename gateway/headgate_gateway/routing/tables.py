@@ -123,6 +123,10 @@ class Tables:
     def space(self, namespace: str) -> Space:
         return self.spaces.get(namespace) or EMPTY_SPACE
 
+    def parts(self) -> list[object]:
+        """The dicts that it is made of, for whoever lets go of it piece by piece."""
+        return [part for table in (self.held, self.keys, self.spaces) for part in table.parts]
+
     def edit(self) -> "TablesDraft":
         return TablesDraft(self.held.edit(), self.keys.edit(), self.spaces.edit())
 
@@ -155,6 +159,8 @@ class TablesDraft:
         self._keys = keys
         self._spaces = spaces
         self._copied: set[str] = set()
+        self.replaced: list[Held] = []
+        """What is no longer in force."""
 
     def held(self, identity: Identity) -> Held | None:
         return self._held.get(identity)
@@ -166,6 +172,7 @@ class TablesDraft:
             return
         compiled = compile_entry(entry)
         if before is not None:
+            self.replaced.append(before)
             self._unlink(before.compiled)
         self._held[entry.identity] = Held(entry, compiled)
         self._link(compiled)
@@ -173,6 +180,7 @@ class TablesDraft:
     def drop(self, identity: Identity) -> None:
         before = self._held.get(identity)
         if before is not None:
+            self.replaced.append(before)
             self._held.drop(identity)
             self._unlink(before.compiled)
 
