@@ -112,13 +112,13 @@ class Snapshots:
             for digest, identities in self._shards.items():
                 if digest in shards:
                     continue
-                await breath.take()
                 for identity in identities:
+                    await breath.take()
                     if identity not in present:
                         draft.drop(identity)
             kept |= self._still_kept(shards, present)
             await breath.take()
-            rest: list[object] = [*self.tables.parts(), *draft.replaced]
+            rest: list[object] = [*self.tables.parts(), *self._shards.values(), *draft.replaced]
             draft.replaced.clear()
             self.tables, self.pointer = draft.done(), pointer
             self._shards, self._kept = shards, frozenset(kept)
