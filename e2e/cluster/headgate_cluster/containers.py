@@ -63,7 +63,7 @@ def fill_seed(state: Path, archives: Iterable[Archive]) -> None:
     try:
         until(lambda: _ctr(pid, "version"), "containerd of the seed", seconds=60)
         load(pid, wanted)
-        for tag in _outdated(_ctr(pid, "images", "list", "--quiet").split(), wanted):
+        for tag in outdated(_ctr(pid, "images", "list", "--quiet").split(), wanted):
             _ctr(pid, "images", "remove", "--sync", tag)
     finally:
         machines.kill(seed)
@@ -90,7 +90,7 @@ def plant(state: Path, folder: Path) -> None:
     half.rename(folder / "containerd")
 
 
-def _outdated(tags: Iterable[str], wanted: Iterable[Archive]) -> list[str]:
+def outdated(tags: Iterable[str], wanted: Iterable[Archive]) -> list[str]:
     current = {archive.tag for archive in wanted}
     repositories = {archive.repository for archive in wanted}
     return [tag for tag in tags if tag not in current and tag.rpartition(":")[0] in repositories]

@@ -54,12 +54,12 @@ class Image:
 
 def build() -> list[Archive]:
     """Build the project's images, those that are not there yet, and return all."""
-    return [_build(image) for image in _programs()]
+    return [_build(image) for image in programs()]
 
 
 def built() -> list[Archive]:
     """Return those of the project's images that are there, for the sources as they are now."""
-    return [image.archive for image in _programs() if image.archive.path.exists()]
+    return [image.archive for image in programs() if image.archive.path.exists()]
 
 
 def base() -> Archive:
@@ -81,7 +81,7 @@ def pause() -> Archive:
 _OURS: Final = TREE / "e2e" / "cluster" / "images"
 
 
-def _programs() -> list[Image]:
+def programs() -> list[Image]:
     return [
         _program("operator", ours=True),
         _program("gateway", ours=True),

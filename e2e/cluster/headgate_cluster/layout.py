@@ -63,12 +63,7 @@ class Region:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """One set of regions. Two sets on one machine differ in every field.
-
-    >>> layout = Layout(Path("/set"), (Region("east", 1), Region("west", 2)))
-    >>> layout.server(layout.region("west")), layout.pods_of(layout.region("east"))
-    ('https://10.90.2.2:6443', '10.91.1.0/24')
-    """
+    """One set of regions. Two sets on one machine differ in every field but the regions."""
 
     state: Path
     regions: tuple[Region, ...]
@@ -144,11 +139,7 @@ def default_state() -> Path:
 
 
 def regions(names: str) -> tuple[Region, ...]:
-    """Read a comma list of names, which become names of links and hosts.
-
-    >>> [region.index for region in regions("east,west")]
-    [1, 2]
-    """
+    """Read a comma list of names, which become names of links and hosts."""
     found = names.split(",")
     for name in found:
         if not re.fullmatch(r"[a-z][a-z0-9]{0,9}", name) or name in {ROUTER, "host"}:

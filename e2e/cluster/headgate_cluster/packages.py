@@ -38,11 +38,7 @@ def present(name: str) -> bool:
 
 
 def missing(needs: dict[str, str], here: Callable[[str], bool] = present) -> list[str]:
-    """Return the packages whose commands are not here, in alphabetical order.
-
-    >>> missing({"etcd": "etcd-server", "ctr": "containerd", "runc": "runc"}, "runc".__eq__)
-    ['containerd', 'etcd-server']
-    """
+    """Return the packages whose commands are not here, in alphabetical order."""
     return sorted({package for name, package in needs.items() if not here(name)})
 
 
