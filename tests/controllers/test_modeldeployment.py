@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from headgate_api.labels import COHORT
+from headgate_api.labels import COHORT, MODEL_SERVER, PART
 from headgate_api.snapshot import Cohort
 from headgate_controllers.contract import Document, Environment, Key, Unreadable, key_of
 
@@ -333,6 +333,8 @@ class TestChildren:
         assert {("llama", "uid-1", True)} == {
             (owner["name"], owner["uid"], owner["controller"]) for (owner,) in owners
         }
+        # The operator's watches select children by this label: another one would not be seen.
+        assert {MODEL_SERVER} == {m["metadata"]["labels"].get(PART) for m in plan.wanted}
 
     def test_the_name_of_a_cohort_is_its_content(self) -> None:
         names = set()

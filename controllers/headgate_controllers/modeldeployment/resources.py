@@ -156,6 +156,7 @@ def _metadata(mdep: ModelDeployment, name: str, cohort: Cohort | None = None) ->
     # Our own keys only: a copied parent label could make Argo CD claim, and prune, the child.
     marks = {
         labels.MANAGED_BY: "headgate",
+        labels.PART: labels.MODEL_SERVER,
         labels.MODEL: meta.name,
         labels.MODEL_UID: meta.uid,
     }
