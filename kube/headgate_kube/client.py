@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from types import MappingProxyType
 from typing import Any, Final, TypeAlias
 from urllib.parse import urlencode
+from urllib.request import getproxies
 
 import aiohttp
 from kubernetes.aio.client.configuration import Configuration
@@ -51,6 +52,8 @@ class Client:
 
     def __init__(self, settings: Configuration, *, user_agent: str) -> None:
         self.settings = settings
+        # With it, aiohttp looks into the environment and ~/.netrc for every request, in a thread.
+        settings.client_session_kwargs = {"trust_env": bool(getproxies())}
         self._rest = RESTClientObject(settings)
         self._agent = user_agent
 

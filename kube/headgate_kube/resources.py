@@ -41,6 +41,7 @@ NODES: Final = Resource("v1", "nodes", "Node", namespaced=False)
 PODS: Final = Resource("v1", "pods", "Pod")
 SECRETS: Final = Resource("v1", "secrets", "Secret")
 SERVICES: Final = Resource("v1", "services", "Service")
+CONTROLLER_REVISIONS: Final = Resource("apps/v1", "controllerrevisions", "ControllerRevision")
 DEPLOYMENTS: Final = Resource("apps/v1", "deployments", "Deployment")
 LEASES: Final = Resource("coordination.k8s.io/v1", "leases", "Lease")
 NETWORK_POLICIES: Final = Resource("networking.k8s.io/v1", "networkpolicies", "NetworkPolicy")
@@ -61,6 +62,7 @@ BY_KIND: Final[Mapping[str, Resource]] = MappingProxyType(
         resource.kind: resource
         for resource in (
             CONFIG_MAPS,
+            CONTROLLER_REVISIONS,
             DEPLOYMENTS,
             EVENTS,
             LEASES,

@@ -5,7 +5,7 @@ A Secret's content is here for one pass and nowhere else.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
 from headgate_api.snapshot import Entry
 from headgate_controllers.contract import Found, Key, Manifest, Programmed, Unreadable
@@ -52,8 +52,8 @@ class View:
     def find(self, kind: str, word: str) -> Iterable[Manifest]:
         return self.store.find(kind, word)
 
-    def document(self, kind: Literal["Secret", "ConfigMap"], namespace: str, name: str) -> Found:
-        return self.documents.get(Key(kind, namespace, name), NOT_FETCHED)
+    def document(self, key: Key) -> Found:
+        return self.documents.get(key, NOT_FETCHED)
 
     def accepted(self, key: Key) -> Entry | None:
         return self.snapshot.accepted(key)

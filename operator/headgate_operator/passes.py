@@ -2,7 +2,8 @@
 
 import asyncio
 import base64
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import count
@@ -111,8 +112,7 @@ class Passes(Generic[Seen]):
 
     async def _look_plan_write(self, key: Key) -> str:
         manifest = self.view({}).get(key)
-        documents = await self._fetch(manifest) if manifest is not None else {}
-        seen = self.controller.observe(key, self.view(documents), self.environment)
+        seen, documents = (None, {}) if manifest is None else await self._look(key, manifest)
         if seen is None or manifest is None:
             self.snapshot.accept(key, None)
             self.recorder.forget(key)
@@ -132,9 +132,18 @@ class Passes(Generic[Seen]):
         self.queue.add_after(key, plan.requeue_after)
         return "requeue_after"
 
-    async def _fetch(self, manifest: Manifest) -> dict[Key, Found]:
-        """Read the Secrets and ConfigMaps of this pass. They are kept nowhere else."""
-        keys = tuple(self.controller.references(manifest))
+    async def _look(self, key: Key, manifest: Manifest) -> tuple[Seen | None, dict[Key, Found]]:
+        """Fetch what the object refers to and look; then, as long as something lacks, again."""
+        documents = await self._fetch(self.controller.references(manifest))
+        seen = self.controller.observe(key, self.view(documents), self.environment)
+        while seen is not None and (lacks := {*self.controller.lacks(seen)} - documents.keys()):
+            documents |= await self._fetch(lacks)
+            seen = self.controller.observe(key, self.view(documents), self.environment)
+        return seen, documents
+
+    async def _fetch(self, keys: Iterable[Key]) -> dict[Key, Found]:
+        """Read the documents of this pass. They are kept nowhere else."""
+        keys = tuple(keys)
         found = await asyncio.gather(*(self._read(key) for key in keys))
         return dict(zip(keys, found, strict=True))
 
@@ -163,8 +172,10 @@ async def work(queue: Queue, run: Callable[[Key], Any]) -> None:
 
 
 def _document(manifest: Object) -> Document:
-    """Read the entries of a Secret or ConfigMap as bytes."""
+    """Read the entries of a Secret, a ConfigMap or a ControllerRevision as bytes."""
     data = manifest.get("data") or {}
+    if manifest["kind"] == "ControllerRevision":
+        return Document({name: json.dumps(part).encode() for name, part in data.items()})
     if manifest["kind"] == "ConfigMap":
         binary = manifest.get("binaryData") or {}
         texts = {name: text.encode() for name, text in data.items()}

@@ -14,6 +14,7 @@ from headgate_controllers.contract import Key
 from headgate_kube.client import Client
 from headgate_kube.resources import (
     CONFIG_MAPS,
+    CONTROLLER_REVISIONS,
     NETWORK_POLICIES,
     PDBS,
     SECRETS,
@@ -32,6 +33,7 @@ RETRY: Final = 10.0  # s
 METADATA: Final[dict[Resource, str]] = {
     SECRETS: "",
     CONFIG_MAPS: "",
+    CONTROLLER_REVISIONS: f"{PART}={MODEL_SERVER}",
     SERVICES: f"{PART}={MODEL_SERVER}",
     PDBS: f"{PART}={MODEL_SERVER}",
     NETWORK_POLICIES: f"{PART}={MODEL_SERVER}",

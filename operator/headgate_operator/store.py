@@ -47,6 +47,7 @@ def _nothing(_: Manifest) -> dict[str, Any]:
 SLIM: Final[Mapping[str, Callable[[Manifest], dict[str, Any]]]] = MappingProxyType(
     {
         "ConfigMap": _nothing,
+        "ControllerRevision": _nothing,
         "Deployment": _deployment,
         "NetworkPolicy": _nothing,
         "Node": _node,

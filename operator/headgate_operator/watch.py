@@ -6,7 +6,7 @@ finalizers, and cannot fail. kopf never tells a delete that fell into a gap: `re
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from typing import Any, Final
 
 import kopf
@@ -28,6 +28,8 @@ from headgate_kube.resources import (
 )
 from headgate_operator.feed import Feed
 
+CONNECTED: Final = frozenset({"startup/cleanup activities", "credentials retriever"})
+"""kopf's tasks that close its connections: they stop last, when nobody uses any."""
 OURS: Final = f"{PART}={MODEL_SERVER}"
 """The server's filter: without it we would watch every pod of the cluster."""
 WATCHED: Final[dict[Resource, str]] = {
@@ -51,8 +53,8 @@ async def informed(
     """Feed events for ever.
 
     `started` is called after kopf has taken the signal handlers: whoever wants them takes them
-    back there. kopf's own `run_tasks` is not for us: it would, in the end, wait for and then
-    cancel every task of the process that is younger than itself.
+    back there. kopf's own `run_tasks` is not for us: in the end it waits for, and then cancels,
+    every task of the process that is younger than itself.
 
     Raises:
         HeadgateError: kopf ended, so nothing tells us of changes any more.
@@ -69,12 +71,16 @@ async def informed(
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks)
+        await _cancel(task for task in tasks if task.get_name() not in CONNECTED)
+        await _cancel(tasks)
     failures = [task.exception() for task in tasks if not task.cancelled()]
     cause = next(filter(None, failures), None)
     raise HeadgateError(f"kopf ended: {cause}") from cause
+
+
+async def _cancel(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    if left := [task for task in tasks if task.cancel()]:
+        await asyncio.wait(left)
 
 
 def _registry(feed: Feed, client: Client) -> kopf.OperatorRegistry:

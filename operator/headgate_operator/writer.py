@@ -93,8 +93,8 @@ class Writer:
         self.put(answer, but=key_of(owner))
 
     def _unchanged(self, key: Key, known: Manifest) -> bool:
-        if key.kind == "ConfigMap":
-            return True  # children of this kind are immutable and named by their content
+        if key.kind in {"ConfigMap", "ControllerRevision"}:
+            return True  # children of these kinds are immutable and named by their content
         return self._settled.get(key) == (known["metadata"]["uid"], _version(known))
 
     async def _must_be_ours(self, owner: Manifest, key: Key) -> None:

@@ -46,7 +46,7 @@ def observe(key: Key, cache: Cache, env: Environment) -> Seen | None:
     return Seen(
         manifest,
         cache.programmed(key, meta["generation"]),
-        cache.document("Secret", key.namespace, key.name),
+        cache.document(Key("Secret", key.namespace, key.name)),
         cache.accepted(key),
         tuple(cache.owned("Deployment", meta["uid"])),
     )

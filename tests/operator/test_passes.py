@@ -192,6 +192,6 @@ async def test_a_deleted_object_goes_out_of_force_at_once() -> None:
 
 async def test_documents_of_one_pass_are_not_there_for_the_next() -> None:
     view = Scene().view({Key("Secret", "chat", "acme"): Document({"key": b"a"})})
-    assert Document({"key": b"a"}) == view.document("Secret", "chat", "acme")
-    other = Scene().view({}).document("Secret", "chat", "acme")
+    assert Document({"key": b"a"}) == view.document(Key("Secret", "chat", "acme"))
+    other = Scene().view({}).document(Key("Secret", "chat", "acme"))
     assert not isinstance(other, Document | Missing)
