@@ -1,3 +1,4 @@
+import os
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -36,6 +37,8 @@ class Ground:
 
 @pytest.fixture(scope="session")
 def ground() -> Iterator[Ground]:
+    if os.environ.get("KUBECONFIG"):
+        pytest.skip("KUBECONFIG names the cluster to test on: no other one is started")
     layout = Layout(cache_root() / "cluster-of-tests", regions("test"), "hgtest", "10.94", "10.95")
     ground = Ground(layout, images.base(), images.pause())
     cluster.down(layout)

@@ -6,7 +6,6 @@ is up to date, and a cluster never runs an older one under the same name.
 """
 
 import shutil
-import tempfile
 import time
 import tomllib
 from collections.abc import Callable
@@ -148,21 +147,24 @@ def _build(image: Image) -> Archive:
 def _build_now(image: Image, archive: Archive, base: Archive | None) -> None:
     began = time.monotonic()
     say(f"building {archive.tag}")
-    with tempfile.TemporaryDirectory(dir=_store(), prefix=f"{image.name}-") as scratch:
-        context, half = Path(scratch) / "context", Path(scratch) / "archive.tar"
-        shutil.copytree(image.folder, context, ignore=shutil.ignore_patterns("__pycache__"))
-        image.fill(context)
-        buildah = partial(_buildah, image, *_storage(base))
-        if base:
-            buildah("pull", f"docker-archive:{base.path}")
-        buildah(
-            # Layers of earlier builds are used again; no time in them, or they would differ.
-            *("build", "--isolation=chroot", "--layers", "--timestamp=0"),
-            *("--build-arg", f"BASE={base.tag if base else ''}", "--tag", archive.tag),
-            str(context),
-        )
-        buildah("push", archive.tag, f"docker-archive:{half}:{archive.tag}")
-        half.rename(archive.path)
+    scratch = _store() / "scratch"
+    shutil.rmtree(scratch, ignore_errors=True)  # of a build that was killed
+    context, half = scratch / "context", scratch / "archive.tar"
+    shutil.copytree(image.folder, context, ignore=shutil.ignore_patterns("__pycache__"))
+    image.fill(context)
+    buildah = partial(_buildah, image, *_storage(base))
+    buildah("rm", "--all")  # containers of a build that was killed
+    if base:
+        buildah("pull", f"docker-archive:{base.path}")
+    buildah(
+        # Layers of earlier builds are used again; no time in them, or they would differ.
+        *("build", "--isolation=chroot", "--layers", "--timestamp=0"),
+        *("--build-arg", f"BASE={base.tag if base else ''}", "--tag", archive.tag),
+        str(context),
+    )
+    buildah("push", archive.tag, f"docker-archive:{half}:{archive.tag}")
+    half.rename(archive.path)
+    shutil.rmtree(scratch)
     say(f"built {archive.tag} in {time.monotonic() - began:.0f} s")
 
 
