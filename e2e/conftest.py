@@ -1,5 +1,6 @@
 """One cluster and one release for all cases; they run in the order of their file names."""
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -20,7 +21,8 @@ def release() -> Iterator[Release]:
     cluster.kubectl("apply", "-f", examples("quickstart"))
     cluster.kubectl("scale", "mdep", MODEL, "--replicas=2")
     yield release
-    release.stop()
+    if not os.environ.get("HEADGATE_E2E_KEEP"):  # to look at what a failed case left
+        release.stop()
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ import pytest
 from e2e.harness import KEY, MODEL, Cluster, until
 
 pytestmark = pytest.mark.cluster
+WATCHED = "headgate-operator-watched"  # the role with which it reads Secrets
 
 
 def answers(cluster: Cluster, key: str) -> bool:
@@ -67,7 +68,7 @@ def test_a_policy_whose_secret_disappears_stops_working_at_once(
 def test_a_policy_whose_secret_cannot_be_read_keeps_working_and_says_so(
     cluster: Cluster, tenant: str
 ) -> None:
-    role = json.loads(cluster.kubectl("get", "role", "headgate-operator", "-o", "json"))
+    role = json.loads(cluster.kubectl("get", "clusterrole", WATCHED, "-o", "json"))
     rules = role["rules"]
     without = [rule for rule in rules if "secrets" not in rule.get("resources", ())]
     assert len(without) < len(rules)
@@ -94,7 +95,7 @@ def test_a_policy_whose_secret_cannot_be_read_keeps_working_and_says_so(
 
 def patch_rules(cluster: Cluster, rules: list[dict[str, object]]) -> None:
     patch = json.dumps({"rules": rules})
-    cluster.kubectl("patch", "role", "headgate-operator", "--type=merge", "-p", patch)
+    cluster.kubectl("patch", "clusterrole", WATCHED, "--type=merge", "-p", patch)
 
 
 def test_two_policies_that_claim_one_name_are_told_apart(cluster: Cluster) -> None:
