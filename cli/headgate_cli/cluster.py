@@ -44,7 +44,11 @@ def add_parser(commands: Subparsers) -> None:
         metavar="TAG=ARCHIVE",
         help="a tag and an archive as `docker save` writes it; none: the project's images",
     )
-    fetch = action("binaries", _binaries, "build Kubernetes and CoreDNS, and fetch Triton")
+    fetch = action(
+        "binaries",
+        _binaries,
+        "build Kubernetes and CoreDNS, fetch Triton, and print the binaries' paths",
+    )
     fetch.add_argument("--light", action="store_true", help="only what integration tests need")
 
 
@@ -109,7 +113,9 @@ def _archive(text: str) -> Archive:
 
 def _binaries(arguments: argparse.Namespace) -> int:
     packages.ensure(packages.LIGHT if arguments.light else packages.FULL)
-    binaries.build(binaries.LIGHT if arguments.light else binaries.TARGETS)
+    found = binaries.build(binaries.LIGHT if arguments.light else binaries.TARGETS)
     if not arguments.light:
         triton.install()
+    for path in found.values():
+        print(path)
     return 0
