@@ -43,7 +43,7 @@ class SnapshotFollower:
     @property
     def current(self) -> bool:
         """Whether the newest snapshot runs, as far as the API server has told."""
-        return self._told and self._seen is None and self._snapshots.pointer is not None
+        return self._told and self._seen is None and self._snapshots.confirmed
 
     async def restore(self) -> None:
         """Begin with the snapshot on the volume, if there is one."""

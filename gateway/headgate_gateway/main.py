@@ -53,8 +53,11 @@ async def serve(settings: Settings) -> None:
 class Process:
     """Everything that runs side by side."""
 
-    def __init__(self, settings: Settings, client: Client) -> None:
+    def __init__(
+        self, settings: Settings, client: Client, *, accept_seconds: float = ACCEPT_SECONDS
+    ) -> None:
         self._settings = settings
+        self._accept_seconds = accept_seconds
         pods = Pods()
         self.gateway = Gateway(
             region=settings.region,
@@ -69,13 +72,13 @@ class Process:
             most=settings.max_requests,
             default_max_tokens=settings.default_max_tokens,
         )
-        self._snapshot = SnapshotFollower(
+        self.snapshot = SnapshotFollower(
             client,
             settings.namespace,
             self.gateway.snapshots,
             SnapshotFiles(settings.snapshot_dir),
         )
-        self._pods = PodFollower(client, settings.namespaces, pods)
+        self.pods = PodFollower(client, settings.namespaces, pods)
         app = application(
             snapshots=self.gateway.snapshots,
             feedback=self.gateway.feedback,
@@ -86,17 +89,17 @@ class Process:
         self.admin = AdminServer(app, settings.admin_port)
 
     async def run(self, stop: asyncio.Event) -> None:
-        await self._snapshot.restore()
+        await self.snapshot.restore()
         tasks = [
-            self._start(self._snapshot.run()),
-            self._start(self._pods.run()),
+            self._start(self.snapshot.run()),
+            self._start(self.pods.run()),
             self._start(self.admin.serve()),
         ]
         await self.gateway.edge.listen("", self._settings.port)
         log.info("serving", port=self._settings.port, admin_port=self._settings.admin_port)
         stopped = asyncio.create_task(stop.wait())
         done, _ = await asyncio.wait([stopped, *tasks], return_when=asyncio.FIRST_COMPLETED)
-        await self.gateway.drain(ACCEPT_SECONDS, self._settings.drain)
+        await self.gateway.drain(self._accept_seconds, self._settings.drain)
         self.admin.should_exit = True
         for task in tasks[:2]:
             task.cancel()
@@ -113,9 +116,9 @@ class Process:
         """Why no request should be sent here; empty: none."""
         if self.gateway.edge.draining:
             return "draining"
-        if not self._snapshot.current:
-            return f"the current snapshot is not in force {self._snapshot.problem}".strip()
-        if not self._pods.current:
+        if not self.snapshot.current:
+            return f"the current snapshot is not in force {self.snapshot.problem}".strip()
+        if not self.pods.current:
             return "the pods have not been listed yet"
         return ""
 

@@ -40,7 +40,7 @@ class Snapshots:
         self._clock = clock
         self._shards: dict[Digest, tuple[Identity, ...]] = {}
         self._kept: frozenset[Identity] = frozenset()
-        self._provisional = False
+        self._provisional = False  # what runs is the last one of an earlier process
         self.tables = Tables()
         self.pointer: Pointer | None = None
         self.longest_step = 0.0
@@ -56,6 +56,11 @@ class Snapshots:
             features=tuple(sorted(FEATURES)),
             kept=tuple(sorted(self._kept)),
         )
+
+    @property
+    def confirmed(self) -> bool:
+        """Whether the API server has told of what runs."""
+        return self.pointer is not None and not self._provisional
 
     def request(self, head: Head, body: bytes, now: float) -> Request:
         """Begin a request under the policy that is in force now."""

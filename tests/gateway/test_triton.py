@@ -1,12 +1,10 @@
 """A gateway in front of a real Triton server with the simulated LLM, in both dialects."""
 
 import asyncio
-import json
 import os
 import signal
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -16,8 +14,6 @@ from openai import AsyncOpenAI
 
 from headgate_cluster.files import TREE
 from headgate_cluster.triton import Triton
-from headgate_gateway.calls.call import Patience
-from headgate_gateway.routing.pods import Pods
 
 from .conftest import ENSEMBLE, KEY, MODEL, NAME, TENANT, Running, pod
 
@@ -89,7 +85,7 @@ async def test_a_client_that_leaves_frees_the_slot(
     async for _ in stream:
         break
     await stream.close()
-    while await _active(served[1]):
+    while await _active(served[1]):  # noqa: ASYNC110 - nobody would tell us
         await asyncio.sleep(0.05)
 
 
