@@ -18,6 +18,9 @@ REVISION: Final = f"{GROUP}/revision"
 COHORT: Final = f"{GROUP}/cohort"
 APPLIED: Final = f"{GROUP}/applied"
 """Annotation: digest of the manifest that we applied last; equal ones are not written again."""
+GENERATION: Final = f"{GROUP}/generation"
+"""Annotation of a ControllerRevision: the ModelDeployment's generation that was accepted last with
+this spec, for those who read metadata alone."""
 
 MODEL_SERVER: Final = "model-server"
 GATEWAY: Final = "gateway"

@@ -45,7 +45,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A Secret's or ConfigMap's entries, read just now for this pass."""
+    """The entries of a Secret or a ConfigMap, or the JSON of those of a ControllerRevision."""
 
     data: Mapping[str, bytes]
 
@@ -57,7 +57,7 @@ class Missing:
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """Could not be read: what was known before stays in force."""
+    """Could not be read, or not yet: what was known before stays in force."""
 
     why: str  # for people: "403 Forbidden", "timeout"
 
@@ -84,8 +84,8 @@ class Cache(Protocol):
 
         The label is for pods: a ReplicaSet controls them. Deployments come as metadata,
         spec.replicas and status; pods as metadata, spec.nodeName and status; nodes as labels,
-        taints, unschedulable, capacity and allocatable; Services, PodDisruptionBudgets,
-        NetworkPolicies, Secrets and ConfigMaps as metadata alone.
+        taints, unschedulable, capacity and allocatable; ControllerRevisions, Services,
+        PodDisruptionBudgets, NetworkPolicies, Secrets and ConfigMaps as metadata alone.
         """
         ...
 
@@ -97,8 +97,8 @@ class Cache(Protocol):
         """Entries of `kind` in force that have `word` among their `Controller.holds`."""
         ...
 
-    def document(self, kind: Literal["Secret", "ConfigMap"], namespace: str, name: str) -> Found:
-        """What the pass fetched beforehand (`Controller.references`)."""
+    def document(self, key: Key) -> Found:
+        """What the pass has fetched (`Controller.references`, `Controller.lacks`)."""
         ...
 
     def accepted(self, key: Key) -> Entry | None:
@@ -152,6 +152,8 @@ class Controller(Generic[Seen]):
     observe: Callable[[Key, Cache, Environment], Seen | None]
     """Freeze what plan() may look at. None: the object is gone, and its children with it."""
     plan: Callable[[Seen, datetime], Plan]
+    lacks: Callable[[Seen], Iterable[Key]] = nothing
+    """What else plan() needs, as only a look can tell. It is fetched, and observed once more."""
     index: Callable[[Manifest], Iterable[str]] = nothing
     """Words under which `Cache.find` has an object: names that it claims, what it refers to."""
     holds: Callable[[Entry], Iterable[str]] = nothing

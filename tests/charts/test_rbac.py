@@ -30,6 +30,7 @@ OPERATOR_WHERE_IT_WATCHES: Grants = {
     "headgate.dev/tenantquotas/status": {"patch"},
     "headgate.dev/modeldeployments/finalizers": {"update"},
     "apps/deployments": CHILD,
+    "apps/controllerrevisions": CHILD,
     "services": CHILD,
     "configmaps": CHILD,
     "policy/poddisruptionbudgets": CHILD,

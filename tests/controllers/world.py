@@ -1,9 +1,10 @@
 """A cluster in memory: what the operator would see, write and hear, without any of it."""
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal
+from typing import Any
 
 from headgate_api import labels
 from headgate_api.snapshot import Entry
@@ -18,6 +19,7 @@ from headgate_controllers.contract import (
     Missing,
     Plan,
     Programmed,
+    Unreadable,
     key_of,
 )
 from headgate_policy.snapshot import decode_body
@@ -45,6 +47,8 @@ class World:
     state: Programmed = EVERYWHERE
     answers: dict[str, str] = field(default_factory=dict)
     serial: int = 0
+    fetched: set[Key] = field(default_factory=set)
+    """What the pass has read: nothing else of Secrets and the like may be looked into."""
 
     # The cache.
     def get(self, key: Key) -> Manifest | None:
@@ -64,8 +68,15 @@ class World:
     def holders(self, kind: str, word: str) -> Iterable[Entry]:
         return [entry for entry in self.entries(kind) if word in set(BY_KIND[kind].holds(entry))]
 
-    def document(self, kind: Literal["Secret", "ConfigMap"], namespace: str, name: str) -> Found:
-        return self.documents.get(Key(kind, namespace, name), Missing())
+    def document(self, key: Key) -> Found:
+        if key not in self.fetched:
+            return Unreadable("not fetched")
+        if key.kind == "ControllerRevision" and key not in self.documents:
+            revision = self.objects[key]
+            return Document(
+                {name: json.dumps(it).encode() for name, it in revision["data"].items()}
+            )
+        return self.documents.get(key, Missing())
 
     def accepted(self, key: Key) -> Entry | None:
         return self.in_force.get(key)
@@ -136,7 +147,11 @@ class World:
     # What the operator does.
     def plan(self, key: Key) -> Plan:
         controller = BY_KIND[key.kind]
+        self.fetched = {*controller.references(self.objects[key])}
         seen = controller.observe(key, self, self.env)
+        while seen is not None and (lacks := {*controller.lacks(seen)} - self.fetched):
+            self.fetched |= lacks
+            seen = controller.observe(key, self, self.env)
         assert seen is not None
         plan: Plan = controller.plan(seen, self.now)
         return plan

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from headgate_api.conditions import Reason
+from headgate_api.errors import Invalid
 from headgate_api.modeldeployment import ModelDeployment, Variant
 from headgate_controllers.contract import Note
 from headgate_controllers.modeldeployment.gpus import (
@@ -91,9 +92,12 @@ ACCEPTANCE: Final[tuple[Callable[[Observed, ModelDeployment], Note | None], ...]
 )
 
 
-def finding(seen: Observed, mdep: ModelDeployment) -> Note | None:
-    """Return the first thing that is wrong."""
-    return next(filter(None, (check(seen, mdep) for check in ACCEPTANCE)), None)
+def verdict(seen: Observed) -> ModelDeployment | Note:
+    """Return the object, or the first thing that is wrong with it."""
+    mdep = seen.mdep
+    if isinstance(mdep, Invalid):
+        return Note(Reason.SPEC_INVALID, str(mdep))
+    return next(filter(None, (check(seen, mdep) for check in ACCEPTANCE)), mdep)
 
 
 def _capability(seen: Observed, product: str) -> Capability | None:

@@ -1,9 +1,10 @@
 """ModelDeployment: what wakes it, and what a pass may look at."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from headgate_api import labels
+from headgate_api.conditions import Reason
 from headgate_api.errors import Invalid
 from headgate_api.modeldeployment import ModelDeployment
 from headgate_controllers.contract import (
@@ -13,10 +14,12 @@ from headgate_controllers.contract import (
     Environment,
     Key,
     Manifest,
+    Note,
     Watch,
     key_of,
     owner_of,
 )
+from headgate_controllers.modeldeployment.acceptance import verdict
 from headgate_controllers.modeldeployment.gpus import PRODUCT, nodes_of
 from headgate_controllers.modeldeployment.observed import (
     Entries,
@@ -26,6 +29,12 @@ from headgate_controllers.modeldeployment.observed import (
 )
 from headgate_controllers.modeldeployment.plan import plan
 from headgate_controllers.modeldeployment.references import references
+from headgate_controllers.modeldeployment.revisions import (
+    KIND as REVISION,
+    Revision,
+    last_accepted,
+    revisions_of,
+)
 from headgate_controllers.standing import created, senior, subject_of
 
 KIND: Final = "ModelDeployment"
@@ -36,19 +45,21 @@ def observe(key: Key, cache: Cache, env: Environment) -> Observed | None:
     if (subject := subject_of(key, cache)) is None:
         return None
     manifest, uid = subject.manifest, subject.uid
-    try:
-        mdep: ModelDeployment | Invalid = ModelDeployment.parse(manifest)
-    except Invalid as error:
-        mdep = error
+    revisions = revisions_of(cache.owned(REVISION, uid))
+    accepted = _last_accepted(manifest, revisions, cache)
+    served = manifest if accepted is None else accepted
     pods = (pod_of(pod, cache.answered(pod["metadata"]["uid"])) for pod in cache.owned("Pod", uid))
     return Observed(
         subject,
-        mdep,
+        _parse(manifest),
+        served["spec"],
         env,
+        revisions,
+        None if accepted is None else _parse(accepted),
         created=created(manifest),
         senior=senior(manifest, cache.find(KIND, _name(manifest))),
-        entries={reference: _entries(reference, cache) for reference in references(manifest)},
-        template=_template(manifest, cache),
+        entries={reference: _entries(reference, cache) for reference in references(served)},
+        template=_template(served, cache),
         pods=tuple(pods),
         deployments=tuple(map(deployed_of, cache.owned("Deployment", uid))),
         config_maps=tuple(m["metadata"]["name"] for m in cache.owned("ConfigMap", uid)),
@@ -56,8 +67,32 @@ def observe(key: Key, cache: Cache, env: Environment) -> Observed | None:
     )
 
 
+def lacks(seen: Observed) -> Iterator[Key]:
+    """Name what a refused spec calls for: the one accepted last, and what that refers to."""
+    found = verdict(seen)
+    if isinstance(found, Note) and found.reason != Reason.NAME_CONFLICT and seen.revisions:
+        yield Key(REVISION, seen.subject.identity.namespace, seen.revisions[0].name)
+        yield from seen.entries
+
+
+def _parse(manifest: Manifest) -> ModelDeployment | Invalid:
+    try:
+        return ModelDeployment.parse(manifest)
+    except Invalid as error:
+        return error
+
+
+def _last_accepted(
+    manifest: Manifest, revisions: Sequence[Revision], cache: Cache
+) -> Manifest | None:
+    if not revisions:
+        return None
+    key = Key(REVISION, manifest["metadata"]["namespace"], revisions[0].name)
+    return last_accepted(manifest, revisions[0], cache.document(key))
+
+
 def _entries(key: Key, cache: Cache) -> Entries:
-    found = cache.document("Secret" if key.kind == "Secret" else "ConfigMap", *key[1:])
+    found = cache.document(key)
     return frozenset(found.data) if isinstance(found, Document) else found
 
 
@@ -65,7 +100,7 @@ def _template(manifest: Manifest, cache: Cache) -> str | None:
     template = manifest["spec"].get("model", {}).get("chatTemplate", {})
     if (ref := template.get("configMapKeyRef")) is None:
         return None
-    found = cache.document("ConfigMap", manifest["metadata"]["namespace"], ref["name"])
+    found = cache.document(Key("ConfigMap", manifest["metadata"]["namespace"], ref["name"]))
     if not isinstance(found, Document) or ref["key"] not in found.data:
         return None
     return found.data[ref["key"]].decode(errors="replace")
@@ -133,6 +168,7 @@ CONTROLLER = Controller(
     kind=KIND,
     watches=(
         Watch(KIND, wakes=_rivals),
+        Watch(REVISION, wakes=_owner),
         Watch("Deployment", wakes=_owner),
         Watch("Pod", wakes=_model),
         Watch("Service", wakes=_owner),
@@ -145,5 +181,6 @@ CONTROLLER = Controller(
     references=references,
     observe=observe,
     plan=plan,
+    lacks=lacks,
     index=index,
 )

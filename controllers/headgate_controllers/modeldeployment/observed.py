@@ -12,6 +12,7 @@ from headgate_api.modeldeployment import ModelDeployment
 from headgate_api.snapshot import ModelBody
 from headgate_controllers.contract import Environment, Key, Manifest, Missing, Unreadable
 from headgate_controllers.modeldeployment.gpus import RESOURCE, Node
+from headgate_controllers.modeldeployment.revisions import Revision
 from headgate_controllers.standing import Subject
 from headgate_policy.snapshot import decode_body
 
@@ -54,14 +55,20 @@ class Observed:
 
     subject: Subject
     mdep: ModelDeployment | Invalid
+    spec: Manifest
+    """What is carried out, as the API server has it: the accepted spec, where it was read."""
     env: Environment
+    revisions: tuple[Revision, ...] = ()
+    """Specs that were accepted, the last one first."""
+    accepted: ModelDeployment | Invalid | None = None
+    """With the spec that was accepted last, which is read only where this one is refused."""
     created: int = 0
     senior: Manifest | None = None
     """An older ModelDeployment with the same public name."""
     entries: Mapping[Key, Entries] = field(default_factory=dict)
-    """Of the Secrets and ConfigMaps that the spec names."""
+    """Of the Secrets and ConfigMaps that `spec` names."""
     template: str | None = None
-    """The chat template that the spec's ConfigMap holds, if it could be read."""
+    """The chat template that the ConfigMap of `spec` holds, if it could be read."""
     pods: tuple[Pod, ...] = ()
     deployments: tuple[Deployed, ...] = ()
     config_maps: tuple[str, ...] = ()

@@ -10,9 +10,10 @@ from headgate_api.modeldeployment import ModelDeployment
 from headgate_api.snapshot import Cohort, Entry
 from headgate_controllers.contract import Key, Manifest, Note, Plan
 from headgate_controllers.modeldeployment import resources, status
-from headgate_controllers.modeldeployment.acceptance import finding
+from headgate_controllers.modeldeployment.acceptance import verdict
 from headgate_controllers.modeldeployment.observed import Observed
 from headgate_controllers.modeldeployment.references import Resolved, resolve
+from headgate_controllers.modeldeployment.revisions import controller_revision, superseded
 from headgate_controllers.modeldeployment.rollout import Rollout, rollout
 from headgate_controllers.standing import conclude
 from headgate_policy.snapshot import make_entry
@@ -20,44 +21,47 @@ from headgate_policy.snapshot import make_entry
 
 def plan(seen: Observed, now: datetime) -> Plan:
     """Decide what `seen` calls for at `now`."""
-    mdep = seen.mdep
-    if isinstance(mdep, Invalid):
-        return refused(seen, Note(Reason.SPEC_INVALID, str(mdep)), now)
-    if note := finding(seen, mdep):
-        return refused(seen, note, now)
+    found = verdict(seen)
+    if isinstance(found, ModelDeployment):
+        return reconciled(seen, found, now)
+    if isinstance(seen.accepted, ModelDeployment):
+        return reconciled(seen, seen.accepted, now, refusal=found)
+    return frozen(seen, found, now)
+
+
+def reconciled(
+    seen: Observed, mdep: ModelDeployment, now: datetime, *, refusal: Note | None = None
+) -> Plan:
+    """Make it as `mdep` says: as it is now or, where that got a `refusal`, as accepted last."""
     placed = is_placed(mdep, seen.env.region)
     going = rollout(seen, mdep, placed=placed)
-    if not placed:
-        return conclude(
-            seen.subject,
-            status.not_placed(seen.env.region),
-            now,
-            scaled=scaled(seen, going),
-            unwanted=[*unwanted(seen, going), *shared(mdep)],
-            **status.fields(seen, mdep, going),
-        )
     resolved = resolve(seen, mdep)
-    marks, wait = status.marks(seen, mdep, going, resolved.mark, now)
+    if placed:
+        marks, wait = status.marks(seen, mdep, going, resolved.mark, now)
+    else:
+        marks, wait = status.not_placed(seen.env.region), None
+    if refusal is not None:
+        marks = status.refused(marks, refusal, accepted=mdep.metadata.generation)
     return conclude(
         seen.subject,
         marks,
         now,
-        entry=entry(seen, mdep, going, resolved),
+        entry=entry(seen, mdep, going, resolved) if placed else None,
         requeue_after=wait,
         scaled=scaled(seen, going),
         wanted=wanted(seen, mdep, going),
-        unwanted=unwanted(seen, going),
+        unwanted=unwanted(seen, mdep, going),
         **status.fields(seen, mdep, going),
     )
 
 
-def refused(seen: Observed, note: Note, now: datetime) -> Plan:
-    """What serves keeps serving: a bad edit must not take a good revision down."""
+def frozen(seen: Observed, refusal: Note, now: datetime) -> Plan:
+    """Leave everything as it is: the spec is refused, and what came before it is not known."""
     subject = seen.subject
-    if note.reason == Reason.NAME_CONFLICT:
+    if refusal.reason == Reason.NAME_CONFLICT:
         subject = replace(subject, kept=None)  # the public name leads to the older object
     counts = {} if isinstance(seen.mdep, Invalid) else status.counts(seen, seen.mdep)
-    return conclude(subject, status.refused(seen, note), now, entry=subject.kept, **counts)
+    return conclude(subject, status.frozen(seen, refusal), now, entry=subject.kept, **counts)
 
 
 def is_placed(mdep: ModelDeployment, region: str) -> bool:
@@ -74,17 +78,19 @@ def scaled(seen: Observed, going: Rollout) -> Iterator[tuple[Key, int]]:
 
 
 def wanted(seen: Observed, mdep: ModelDeployment, going: Rollout) -> Iterator[Manifest]:
-    yield resources.network_policy(mdep, seen.env)
-    yield resources.service(mdep)
-    yield resources.disruption_budget(mdep)
+    yield controller_revision(mdep, seen.spec)
+    if going.placed:
+        yield resources.network_policy(mdep, seen.env)
+        yield resources.service(mdep)
+        yield resources.disruption_budget(mdep)
     for name, cohort in going.cohorts.items():
         yield resources.config_map(mdep, cohort)
         yield resources.deployment(mdep, cohort, going.sizes.new[name])
 
 
-def unwanted(seen: Observed, going: Rollout) -> Iterator[Key]:
-    """Old cohorts without pods, and ConfigMaps that no cohort uses."""
-    namespace = seen.subject.identity.namespace
+def unwanted(seen: Observed, mdep: ModelDeployment, going: Rollout) -> Iterator[Key]:
+    """Old cohorts without pods, what they used, old revisions, and what is placed elsewhere."""
+    namespace = mdep.metadata.namespace
     drained = {old.name for old in going.drained}
     used = {cohort.name for cohort in going.cohorts.values()}
     used |= {old.name for old in going.olds} - drained
@@ -93,11 +99,10 @@ def unwanted(seen: Observed, going: Rollout) -> Iterator[Key]:
     for name in sorted(seen.config_maps):
         if name not in used:
             yield Key("ConfigMap", namespace, name)
-
-
-def shared(mdep: ModelDeployment) -> Iterator[Key]:
-    for kind in ("Service", "PodDisruptionBudget", "NetworkPolicy"):
-        yield Key(kind, mdep.metadata.namespace, mdep.metadata.name)
+    yield from superseded(seen.revisions, controller_revision(mdep, seen.spec))
+    if not going.placed:
+        for kind in ("Service", "PodDisruptionBudget", "NetworkPolicy"):
+            yield Key(kind, namespace, mdep.metadata.name)
 
 
 def entry(
@@ -112,8 +117,8 @@ def entry(
         created=seen.created,
         chat_template=resolved.template,
     )
-    subject = seen.subject
-    return make_entry(subject.identity, uid=subject.uid, generation=subject.generation, body=body)
+    subject, generation = seen.subject, mdep.metadata.generation
+    return make_entry(subject.identity, uid=subject.uid, generation=generation, body=body)
 
 
 def _cohorts(seen: Observed, mdep: ModelDeployment, going: Rollout) -> Iterator[Cohort]:

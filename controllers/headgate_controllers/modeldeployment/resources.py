@@ -18,7 +18,7 @@ def deployment(mdep: ModelDeployment, cohort: Cohort, replicas: int) -> Manifest
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
-        "metadata": _metadata(mdep, cohort.name, cohort),
+        "metadata": metadata(mdep, cohort.name, cohort),
         "spec": {
             "replicas": replicas,
             "revisionHistoryLimit": 0,
@@ -37,7 +37,7 @@ def config_map(mdep: ModelDeployment, cohort: Cohort) -> Manifest:
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
-        "metadata": _metadata(mdep, cohort.name, cohort),
+        "metadata": metadata(mdep, cohort.name, cohort),
         "immutable": True,
         "data": dict(cohort.files),
     }
@@ -56,7 +56,7 @@ def service(mdep: ModelDeployment) -> Manifest:
     return {
         "apiVersion": "v1",
         "kind": "Service",
-        "metadata": _metadata(mdep, mdep.metadata.name),
+        "metadata": metadata(mdep, mdep.metadata.name),
         "spec": {
             "clusterIP": "None",
             "selector": _selector(mdep),
@@ -69,7 +69,7 @@ def disruption_budget(mdep: ModelDeployment) -> Manifest:
     return {
         "apiVersion": "policy/v1",
         "kind": "PodDisruptionBudget",
-        "metadata": _metadata(mdep, mdep.metadata.name),
+        "metadata": metadata(mdep, mdep.metadata.name),
         "spec": {"maxUnavailable": 1, "selector": {"matchLabels": _selector(mdep)}},
     }
 
@@ -88,7 +88,7 @@ def network_policy(mdep: ModelDeployment, env: Environment) -> Manifest:
     return {
         "apiVersion": "networking.k8s.io/v1",
         "kind": "NetworkPolicy",
-        "metadata": _metadata(mdep, mdep.metadata.name),
+        "metadata": metadata(mdep, mdep.metadata.name),
         "spec": {
             "podSelector": {"matchLabels": _selector(mdep)},
             "policyTypes": ["Ingress"],
@@ -151,7 +151,7 @@ def _selector(mdep: ModelDeployment) -> dict[str, str]:
     return {labels.MODEL_UID: mdep.metadata.uid}
 
 
-def _metadata(mdep: ModelDeployment, name: str, cohort: Cohort | None = None) -> dict[str, Any]:
+def metadata(mdep: ModelDeployment, name: str, cohort: Cohort | None = None) -> dict[str, Any]:
     meta = mdep.metadata
     # Our own keys only: a copied parent label could make Argo CD claim, and prune, the child.
     marks = {

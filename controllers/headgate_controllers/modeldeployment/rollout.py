@@ -28,6 +28,8 @@ class Rollout:
     """Names of cohorts that have pods, be they on their way out."""
     sizes: Sizes
     answering_anywhere: int
+    placed: bool
+    """Whether this region shall run any of it."""
 
     @property
     def asked(self) -> int:
@@ -87,6 +89,7 @@ def rollout(seen: Observed, mdep: ModelDeployment, *, placed: bool) -> Rollout:
         frozenset(pod.cohort for pod in seen.pods),
         sizes,
         answering_anywhere=answers.total(),
+        placed=placed,
     )
 
 

@@ -1,6 +1,7 @@
 """ModelDeployment's status: what its conditions say in each state of affairs."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Final, Literal
 
@@ -15,18 +16,29 @@ from headgate_controllers.modeldeployment.rollout import Rollout, stuck_in
 ACCEPTED: Final = Mark("Accepted", "True", Reason.SPEC_ACCEPTED, "the spec makes sense here")
 
 
-def refused(seen: Observed, note: Note) -> tuple[Mark, ...]:
-    """This generation is wrong, and yet replicas of the last good one may answer."""
+def refused(marks: Iterable[Mark], refusal: Note, *, accepted: int) -> tuple[Mark, ...]:
+    """This generation is wrong; `marks` tell how the one that was `accepted` last does."""
+    wrong = {"Accepted", "Ready"}
+    return tuple(
+        Mark(mark.type, "False", refusal.reason, refusal.sentence)
+        if mark.type in wrong
+        else replace(mark, message=f"generation {accepted}, accepted last: {mark.message}")
+        for mark in marks
+    )
+
+
+def frozen(seen: Observed, refusal: Note) -> tuple[Mark, ...]:
+    """This generation is wrong, and what came before it is not known; yet pods may answer."""
     still = sum(map(seen.answers, seen.pods))
-    sentence = f"of the last accepted spec {_answer(still)}"
-    available = Mark("Available", "True", Reason.MINIMUM_REPLICAS_READY, sentence)
+    available = Mark("Available", "True", Reason.MINIMUM_REPLICAS_READY, _answer(still))
     if not still:
-        available = Mark("Available", "False", note.reason, "no replica answers")
+        available = Mark("Available", "False", refusal.reason, "no replica answers")
+    waits = "nothing changes until the spec is accepted"
     return (
-        Mark("Accepted", "False", note.reason, note.sentence),
+        Mark("Accepted", "False", refusal.reason, refusal.sentence),
         available,
-        Mark("Progressing", "False", note.reason, "nothing changes until the spec is accepted"),
-        Mark("Ready", "False", note.reason, note.sentence),
+        Mark("Progressing", "False", refusal.reason, waits),
+        Mark("Ready", "False", refusal.reason, refusal.sentence),
     )
 
 

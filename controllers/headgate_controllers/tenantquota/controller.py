@@ -32,10 +32,7 @@ def observe(key: Key, cache: Cache, env: Environment) -> Observed | None:
         quota = TenantQuota.parse(manifest)
     except Invalid as error:
         return Observed(subject, error)
-    secrets = {
-        secret.name: fingerprints(cache.document("Secret", secret.namespace, secret.name))
-        for secret in references(manifest)
-    }
+    secrets = {secret.name: fingerprints(cache.document(secret)) for secret in references(manifest)}
     digests = {
         fingerprint.sha256
         for prints in secrets.values()
