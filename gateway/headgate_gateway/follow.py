@@ -19,7 +19,8 @@ from headgate_policy.snapshot import decode_pointer, digest_of
 
 log = structlog.get_logger(__name__)
 
-AT_ONCE: Final = 16  # shards fetched side by side
+AT_FIRST: Final = 16  # shards fetched side by side while nothing is in force
+AT_ONCE: Final = 1  # and later: each answer is a step of work, and requests wait for all at once
 FIRST_PAUSE: Final = 0.2  # s, doubled after each failure in a row
 LONGEST_PAUSE: Final = 5.0  # s
 
@@ -124,7 +125,7 @@ class SnapshotFollower:
             log.warning("snapshot not kept on the volume", error=str(error))
 
     async def _fetch(self, pointer: Pointer) -> dict[Digest, bytes]:
-        limit = asyncio.Semaphore(AT_ONCE)
+        limit = asyncio.Semaphore(AT_FIRST if self._snapshots.pointer is None else AT_ONCE)
 
         async def one(digest: Digest) -> bytes:
             async with limit:

@@ -87,6 +87,16 @@ BAD_BODIES: list[tuple[bytes | dict[str, Any], str, str | None]] = [
     ({"model": NAME, "messages": []}, "invalid_value", "messages"),
     ({"model": NAME, "messages": "Hello"}, "invalid_value", "messages"),
     ({"model": NAME, "messages": [{"role": "boss"}]}, "invalid_value", "messages[0].role"),
+    (
+        {"model": NAME, "messages": [{"role": "user"}]},
+        "missing_required_parameter",
+        "messages[0].content",
+    ),
+    (
+        {"model": NAME, "messages": [{"role": "tool", "content": "4"}]},
+        "missing_required_parameter",
+        "messages[0].tool_call_id",
+    ),
     ({"model": NAME, "messages": [{}]}, "missing_required_parameter", "messages[0].role"),
     (
         {"model": NAME, "messages": [{"role": "user", "content": [{"type": "image_url"}]}]},

@@ -1,7 +1,7 @@
 """Stage `prompt`: the conversation as the one text that the model reads, and how to go on."""
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import ClassVar, Final
@@ -20,6 +20,7 @@ log = structlog.get_logger(__name__)
 SHORT: Final = 64 * 1024
 """Bytes of a request that the event loop renders itself."""
 TRACED: Final = (b"traceparent", b"tracestate")
+LONGEST: Final = 512  # bytes of a trace header
 BROKEN: Final = Refusal(
     Code.INTERNAL_ERROR, 500, "The model's chat template failed on this conversation.", "messages"
 )
@@ -28,7 +29,9 @@ BROKEN: Final = Refusal(
 @dataclass(slots=True)
 class WritePrompt:
     name: ClassVar = "prompt"
-    undecided: ClassVar = Refusal(Code.STAGE_UNDECIDED, 503, "The prompt took too long to write.")
+    undecided: ClassVar = Refusal(
+        Code.STAGE_UNDECIDED, 503, "The prompt took too long to write.", retry_after=1
+    )
     budget: ClassVar = 5.0
     default_max_tokens: int
     _compiled: set[str | None] = field(default_factory=set)  # templates used before
@@ -58,14 +61,12 @@ class WritePrompt:
         except TemplateInvalid as error:
             log.warning("chat template failed", model=request.model.identity.name, error=str(error))
             return BROKEN
-        headers = request.head.headers
-        trace = [b"%s: %s\r\n" % (name, headers[name]) for name in TRACED if name in headers]
         request.ask = Ask(
             pool=request.model.pool,
             cohorts=body.cohorts,
             prompt=prompt,
             sampling=_sampling(request.chat, self._most(body.max_context_tokens)),
-            trace=b"".join(trace),
+            trace=_trace(request.head.headers),
         )
         return PASS
 
@@ -91,6 +92,12 @@ def _plain(message: Message) -> dict[str, object]:
             for call in message.tool_calls
         ]
     return plain
+
+
+def _trace(headers: Mapping[bytes, bytes]) -> bytes:
+    """Header lines of the W3C trace context; what is longer than it may be is left out."""
+    found = ((name, headers.get(name, b"")) for name in TRACED)
+    return b"".join(b"%s: %s\r\n" % (n, value) for n, value in found if 0 < len(value) <= LONGEST)
 
 
 def _sampling(chat: ChatRequest, default_max_tokens: int) -> Sampling:

@@ -163,7 +163,7 @@ def read_chat_request(body: bytes) -> ChatRequest | Refusal:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         sentence = "The body is not valid JSON in UTF-8."
         return Refusal(Code.INVALID_JSON, 400, sentence)
-    return _unsupported(chat) or chat
+    return _unsupported(chat) or _incomplete(chat) or chat
 
 
 def _unsupported(chat: ChatRequest) -> Refusal | None:
@@ -184,6 +184,23 @@ def _unsupported(chat: ChatRequest) -> Refusal | None:
     return None
 
 
+def _incomplete(chat: ChatRequest) -> Refusal | None:
+    """Only an assistant may say nothing, in an answer that called tools or refused."""
+    for index, message in enumerate(chat.messages):
+        missing = None
+        if message.content is None and message.role != "assistant":
+            missing = f"messages[{index}].content"
+        elif message.role == "tool" and message.tool_call_id is None:
+            missing = f"messages[{index}].tool_call_id"
+        if missing is not None:
+            return _missing(missing)
+    return None
+
+
+def _missing(param: str) -> Refusal:
+    return Refusal(Code.MISSING_PARAMETER, 400, f"Missing required parameter: '{param}'.", param)
+
+
 def _invalid(found: str) -> Refusal:
     """Turn the decoder's finding into ours. It names types and fields, never the client's text.
 
@@ -200,4 +217,4 @@ def _invalid(found: str) -> Refusal:
     param = f"{where}.{field.group(1)}" if where else field.group(1)
     if "unknown" in what:
         return Refusal(Code.UNKNOWN_PARAMETER, 400, f"Unknown parameter: '{param[:128]}'.", param)
-    return Refusal(Code.MISSING_PARAMETER, 400, f"Missing required parameter: '{param}'.", param)
+    return _missing(param)

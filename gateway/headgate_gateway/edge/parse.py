@@ -11,7 +11,9 @@ from headgate_gateway.request import Request
 @dataclass(slots=True)
 class Parse:
     name: ClassVar = "parse"
-    undecided: ClassVar = Refusal(Code.STAGE_UNDECIDED, 503, "The request could not be read.")
+    undecided: ClassVar = Refusal(
+        Code.STAGE_UNDECIDED, 503, "The request could not be read.", retry_after=1
+    )
     budget: ClassVar = 1.0
 
     def decide(self, request: Request) -> Verdict:

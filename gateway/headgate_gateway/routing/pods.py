@@ -39,7 +39,7 @@ class Pod:
         self._aside_until = 0.0
 
     def take(self) -> Upstream | None:
-        """Take the connection that was used last; the others may rest until they are closed."""
+        """Take the connection that was used last: it is the least likely to be stale."""
         while self._idle:
             connection = self._idle.pop()
             if connection.usable:
