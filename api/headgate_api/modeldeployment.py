@@ -97,7 +97,7 @@ class Model(ApiModel):
     name: PublicName | None = None
     """What clients write into `model`. Absent: metadata.name. It cannot change."""
     chat_template: ChatTemplate | None = None
-    """How messages become a prompt. Absent: a plain transcript with a line for each message."""
+    """How messages become a prompt. Absent: ChatML; a template of the checkpoint is not read."""
     max_context_tokens: Annotated[int, Field(ge=256, le=16777216)] | None = None
     """Prompt and answer together, in tokens. Longer requests are refused. Absent: the model server
     decides."""

@@ -134,7 +134,7 @@ class Environment:
     region: str
     image: str  # the runtime image of models that name none
     namespace: str  # the operator's own
-    default_replicas: int = 1
+    url: str | None = None  # base URL of the gateways for OpenAI clients in this cluster
 
 
 def nothing(_: Any) -> tuple[()]:

@@ -168,7 +168,7 @@ class Operator:
                 region=settings.region,
                 image=settings.runtime_image,
                 namespace=settings.namespace,
-                default_replicas=settings.default_replicas,
+                url=settings.gateway_url,
             ),
             self.client,
             self.view,

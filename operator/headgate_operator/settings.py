@@ -24,8 +24,6 @@ class Settings(BaseSettings):
     """Namespaces with objects of ours, comma-separated. `*`: all; empty: the release's own."""
     runtime_image: Annotated[str, Field(min_length=1)]
     """Image of model pods whose ModelDeployment names none."""
-    default_replicas: Annotated[int, Field(ge=0)] = 1
-    """Replicas of a ModelDeployment that asks for no number."""
     owner: str | None = None
     """A ConfigMap of the chart that owns the snapshot, so that uninstalling takes it along."""
     kubeconfig: Path | None = None
@@ -49,6 +47,8 @@ class Settings(BaseSettings):
     retry_period: Seconds = 2.0
     """Seconds between two tries to get or to renew the Lease."""
 
+    gateway_url: str | None = None
+    """Base URL of the gateways' Service for OpenAI clients in this cluster, as status.url tells."""
     gateway_port: Annotated[int, Field(ge=1, le=65535)] = 9090
     """Admin port of the gateways."""
     gateway_token: Path = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")

@@ -563,6 +563,21 @@ class TestSettled:
         assert () == world.settle(key).notes
 
 
+class TestUrl:
+    URL = "http://headgate-gateway.hg.svc:80/v1"
+
+    def test_the_status_tells_clients_where_to_go(self) -> None:
+        world, key = world_with(spec(), url=self.URL)
+        assert self.URL == world.settle(key).status["url"]
+
+    @pytest.mark.parametrize(
+        ("placed", "url"), [("us", URL), ("eu", None)], ids=["elsewhere", "nobody has told it"]
+    )
+    def test_where_there_is_none_it_tells_nothing(self, placed: str, url: str | None) -> None:
+        world, key = world_with(spec(placement={"regions": [{"name": placed}]}), url=url)
+        assert "url" not in world.settle(key).status
+
+
 class TestScale:
     def test_the_status_counts_the_pool_without_pinned_variants(self) -> None:
         pinned = variant("fp8", quantization="fp8", replicas=2)

@@ -78,6 +78,7 @@ def fields(seen: Observed, mdep: ModelDeployment, going: Rollout) -> dict[str, A
     return {
         "selector": selector(mdep),
         "modelName": public_name(mdep),
+        "url": seen.env.url if going.placed else None,
         "stableRevision": stable,
         "variants": [
             _variant(seen, mdep, variant, rank, going)
