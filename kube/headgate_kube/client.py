@@ -47,6 +47,14 @@ MEANING: Final[Mapping[int, type[HeadgateError]]] = MappingProxyType(
 )
 
 
+class _Rest(RESTClientObject):
+    def _create_connector(self) -> aiohttp.TCPConnector:
+        """End TLS connections for good that their servers leave half closed."""
+        return aiohttp.TCPConnector(
+            limit=self.maxsize, ssl=self.ssl_context, enable_cleanup_closed=True
+        )
+
+
 class Client:
     """One API server, as one user. Every method raises the errors of `headgate_api.errors`."""
 
@@ -54,7 +62,7 @@ class Client:
         self.settings = settings
         # With it, aiohttp looks into the environment and ~/.netrc for every request, in a thread.
         settings.client_session_kwargs = {"trust_env": bool(getproxies())}
-        self._rest = RESTClientObject(settings)
+        self._rest = _Rest(settings)
         self._agent = user_agent
 
     @classmethod

@@ -7,7 +7,7 @@ caller hears of all that only as objects that are put or gone.
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
@@ -60,7 +60,7 @@ async def watch(
     fields: str = "",
     metadata_only: bool = False,
     relist_every: float = 600.0,
-) -> AsyncIterator[Change]:
+) -> AsyncGenerator[Change, None]:
     """Tell every object and every change, for ever.
 
     A list is repeated every `relist_every` s and whenever the server has forgotten where we were;
@@ -82,14 +82,16 @@ async def watch(
         started = time.monotonic()
         try:
             if followed.version is None or started >= list_at:
-                async for change in followed.list():
-                    yield change
+                async with aclosing(followed.list()) as changes:
+                    async for change in changes:
+                        yield change
                 yield Synced()
                 started = time.monotonic()
                 list_at = started + relist_every
-            async for change in followed.stream(min(STREAM, list_at - started)):
-                failures = 0
-                yield change
+            async with aclosing(followed.stream(min(STREAM, list_at - started))) as changes:
+                async for change in changes:
+                    failures = 0
+                    yield change
             if time.monotonic() - started >= SHORT:
                 failures = 0
                 continue
@@ -118,7 +120,7 @@ class _Followed:
     told: dict[tuple[str, str], str] = field(default_factory=dict)
     """resourceVersion of every object that the caller believes to exist."""
 
-    async def list(self) -> AsyncIterator[Change]:
+    async def list(self) -> AsyncGenerator[Change, None]:
         """Tell what differs from what was told, and what has vanished since."""
         gone = set(self.told)
         pages = self.client.pages(
@@ -141,7 +143,7 @@ class _Followed:
             yield Gone(*name, None)
         self.version = version
 
-    async def stream(self, seconds: float) -> AsyncIterator[Change]:
+    async def stream(self, seconds: float) -> AsyncGenerator[Change, None]:
         """Tell changes as they come, for about `seconds`."""
         assert self.version is not None, "a list comes first"  # noqa: S101 - for the type checker
         events = self.client.stream(

@@ -78,10 +78,11 @@ class Gateways:
 
     def published(self, news: Iterable[Entry]) -> None:
         """Ask soon, and wake those whose newest entry every gateway has then."""
+        told = "GatewaysBehind" if self._pods else "NoGateways"  # by the pass that made the entry
         for entry in news:
             key = Key(entry.kind, entry.namespace, entry.name)
             if not self._was_programmed(key, entry.generation):
-                self._waiting[key] = "GatewaysBehind"
+                self._waiting[key] = told
         self._hurry.set()
 
     async def run(self) -> None:

@@ -83,8 +83,9 @@ class Writer:
         noted = {**meta.get("annotations", {}), APPLIED: digest}
         manifest = {**child, "metadata": {**meta, "annotations": noted}}
         try:
-            # Without force where we know of no child: somebody else may have the name.
-            answer = await self.api.apply(manifest, manager=MANAGER, force=known is not None)
+            # Without force where we know of no child of ours: somebody else may have the name.
+            force = known is not None and _owns(owner, known)
+            answer = await self.api.apply(manifest, manager=MANAGER, force=force)
         except Conflict:
             await self._must_be_ours(owner, key)
             answer = await self.api.apply(manifest, manager=MANAGER)
@@ -103,8 +104,7 @@ class Writer:
             found = await self.api.get(BY_KIND[key.kind], key.namespace, key.name)
         except NotFound:
             return
-        owners = found["metadata"].get("ownerReferences", ())
-        if not any(o.get("controller") and o["uid"] == owner["metadata"]["uid"] for o in owners):
+        if not _owns(owner, found):
             raise TerminalError(
                 f"{key.kind} {key.namespace}/{key.name} exists and belongs to something else; "
                 "delete or rename it, then Headgate makes its own"
@@ -146,6 +146,12 @@ class Writer:
         WRITES.labels(key.kind, "status").inc()
         self.put(answer, but=key)
         return True
+
+
+def _owns(owner: Manifest, child: Manifest) -> bool:
+    references = child["metadata"].get("ownerReferences", ())
+    uid = owner["metadata"]["uid"]
+    return any(reference.get("controller") and reference["uid"] == uid for reference in references)
 
 
 def _digest(manifest: Manifest) -> str:

@@ -1,8 +1,8 @@
 """Watches against a real API server: gaps, restarts, and what must never come over the wire."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, aclosing
 from typing import Any
 
 import pytest
@@ -11,10 +11,11 @@ from headgate_api.errors import Unavailable
 from headgate_cluster.light import LightCluster
 from headgate_kube import watch as module
 from headgate_kube.client import Client, Object
-from headgate_kube.resources import CONFIG_MAPS, SECRETS
+from headgate_kube.resources import CONFIG_MAPS, SECRETS, Resource
 from headgate_kube.watch import Change, Gone, Put, Synced, watch
 
 pytestmark = pytest.mark.apiserver
+Follow = Callable[..., Awaitable[AsyncIterator[Change]]]
 
 
 @pytest.fixture(autouse=True)
@@ -38,14 +39,27 @@ def told(change: Change) -> str:
             return "synced"
 
 
+@pytest.fixture
+async def follow() -> AsyncIterator[Follow]:
+    """`follow(client, resource, ...)` watches until the test ends."""
+    async with AsyncExitStack() as watches:
+
+        async def start(client: Client, resource: Resource, **asked: Any) -> AsyncIterator[Change]:
+            return await watches.enter_async_context(aclosing(watch(client, resource, **asked)))
+
+        yield start
+
+
 async def following(changes: AsyncIterator[Change]) -> str:
     async with asyncio.timeout(60):
         return told(await anext(changes))
 
 
-async def test_what_is_there_comes_first_and_changes_follow(client: Client, namespace: str) -> None:
+async def test_what_is_there_comes_first_and_changes_follow(
+    client: Client, namespace: str, follow: Follow
+) -> None:
     await client.apply(config_map("a", namespace), manager="tests")
-    changes = watch(client, CONFIG_MAPS, namespace=namespace, selector="is=mine")
+    changes = await follow(client, CONFIG_MAPS, namespace=namespace, selector="is=mine")
     assert ["put a", "synced"] == [await following(changes) for _ in range(2)]
 
     await client.apply(config_map("b", namespace), manager="tests")
@@ -82,13 +96,13 @@ async def behind(control_plane: LightCluster) -> AsyncIterator[Behind]:
 
 
 async def test_a_delete_in_a_gap_is_told_after_the_server_has_forgotten_where_we_were(
-    control_plane: LightCluster, behind: Behind, namespace: str
+    control_plane: LightCluster, behind: Behind, namespace: str, follow: Follow
 ) -> None:
     for name in ("a", "b"):
         await behind.apply(config_map(name, namespace), manager="tests")
     control_plane.restart_apiserver()  # it remembers nothing older
     behind.lost = (namespace, "a")
-    changes = watch(behind, CONFIG_MAPS, namespace=namespace, selector="is=mine")
+    changes = await follow(behind, CONFIG_MAPS, namespace=namespace, selector="is=mine")
 
     first = [await following(changes) for _ in range(3)]
     then = [await following(changes) for _ in range(2)]
@@ -99,19 +113,25 @@ async def test_a_delete_in_a_gap_is_told_after_the_server_has_forgotten_where_we
     assert "gone b" == await following(changes)
 
 
-async def test_a_list_repeats_and_tells_only_what_differs(client: Client, namespace: str) -> None:
+async def test_a_list_repeats_and_tells_only_what_differs(
+    client: Client, namespace: str, follow: Follow
+) -> None:
     await client.apply(config_map("a", namespace), manager="tests")
-    changes = watch(client, CONFIG_MAPS, namespace=namespace, selector="is=mine", relist_every=0.1)
+    changes = await follow(
+        client, CONFIG_MAPS, namespace=namespace, selector="is=mine", relist_every=0.1
+    )
     assert ["put a", "synced", "synced"] == [await following(changes) for _ in range(3)]
 
 
-async def test_a_watch_of_metadata_never_returns_data(client: Client, namespace: str) -> None:
+async def test_a_watch_of_metadata_never_returns_data(
+    client: Client, namespace: str, follow: Follow
+) -> None:
     def secret(value: str) -> Object:
         meta = {"name": "keys", "namespace": namespace}
         return {"apiVersion": "v1", "kind": "Secret", "metadata": meta, "stringData": {"k": value}}
 
     await client.apply(secret("first"), manager="tests")
-    changes = watch(client, SECRETS, namespace=namespace, metadata_only=True)
+    changes = await follow(client, SECRETS, namespace=namespace, metadata_only=True)
     found: list[Put | Gone] = []
     for step in range(3):
         change = await anext(changes)
@@ -127,15 +147,17 @@ async def test_a_watch_of_metadata_never_returns_data(client: Client, namespace:
 
 
 async def test_a_watch_outlives_a_restart_of_the_api_server(
-    control_plane: LightCluster, client: Client, namespace: str
+    control_plane: LightCluster, client: Client, namespace: str, follow: Follow
 ) -> None:
     await client.apply(config_map("a", namespace), manager="tests")
-    changes = watch(client, CONFIG_MAPS, namespace=namespace, selector="is=mine")
+    changes = await follow(client, CONFIG_MAPS, namespace=namespace, selector="is=mine")
     assert ["put a", "synced"] == [await following(changes) for _ in range(2)]
 
     waiting = asyncio.create_task(following(changes))
     control_plane.restart_apiserver()
-    await client.apply(config_map("b", namespace), manager="tests")
+    other = await Client.connect(user_agent="tests", kubeconfig=str(control_plane.kubeconfig))
+    await other.apply(config_map("b", namespace), manager="tests")
+    await other.close()
 
     # After the restart a new list may come first.
     heard = [await waiting]

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from contextlib import aclosing
 
 from headgate_kube.client import Client, Object
 from headgate_kube.resources import Resource
@@ -19,7 +20,7 @@ async def seen(
 ) -> Object:
     """Wait for the object to be so, and return it."""
     changes = watch(client, resource, namespace=namespace, fields=f"metadata.name={name}")
-    async with asyncio.timeout(HANGS):
+    async with asyncio.timeout(HANGS), aclosing(changes):
         async for change in changes:
             if isinstance(change, Put) and condition(change.object):
                 return change.object
@@ -29,7 +30,7 @@ async def seen(
 async def vanished(client: Client, resource: Resource, namespace: str, name: str) -> None:
     """Wait for the object, which is there, to be gone."""
     changes = watch(client, resource, namespace=namespace, fields=f"metadata.name={name}")
-    async with asyncio.timeout(HANGS):
+    async with asyncio.timeout(HANGS), aclosing(changes):
         async for change in changes:
             if isinstance(change, Gone):
                 return
