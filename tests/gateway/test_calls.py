@@ -97,6 +97,23 @@ async def test_the_only_pod_is_asked_anew_when_a_rested_connection_was_stale(sta
     assert "Hi again" == (await ask(running)).text
 
 
+async def test_a_stale_connection_does_not_cost_the_one_other_try(start: Start) -> None:
+    running = await start(saying("Hi"), saying("Hi"))
+    for _ in range(4):
+        await ask(running)  # both pods have a connection that rests
+    first, second = running.upstreams
+
+    async def never(connection: Connection) -> None:
+        connection.reset()
+
+    first.script, second.script = never, never
+    asked = first.requests + second.requests
+    exchange = await ask(running)
+
+    assert (502, "upstream_lost") == (exchange.status, exchange.code)
+    assert 3 == first.requests + second.requests - asked
+
+
 async def test_a_cut_after_the_first_byte_is_told_and_never_tried_again(start: Start) -> None:
     running = await start(cut, cut)
     exchange = await ask(running, stream=True)

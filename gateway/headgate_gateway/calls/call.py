@@ -80,7 +80,9 @@ class Call:
         self.attempts = 0
         self.pod: Pod | None = None
         self.cohort: Cohort | None = None
-        self._reused = False
+        self._reused = False  # its connection had answered before
+        self._rested = True  # such a connection may still be used
+        self._losses = 0  # on connections of our own
         self._connection: Upstream | None = None
         self._decoder = sse.Decoder()
         self._reader: Reader
@@ -100,17 +102,18 @@ class Call:
                     no = await self._open()
                     if no is not None:
                         return no
-                assert self._connection is not None  # noqa: S101 - `_open` made one
+                    continue
                 data = await self._connection.read()
             except Lost as error:
                 if self._may_ask_again(error):
                     continue
                 return CUT
-            event = self._take(data) if data is not None else None
-            if event is None and data is None and self._stopped is None:
+            if data is not None:
+                event = self._take(data)
+                if event is not None:
+                    return event
+            elif self._stopped is None:
                 return self._quiet()
-            if event is not None:
-                return event
 
     def stop(self, refusal: Refusal) -> None:
         """Let the call fail with `refusal`, now."""
@@ -137,7 +140,7 @@ class Call:
         self.pod, self.cohort = pod, cohort
         self._reader = adapter.reader(self._ask.prompt, self._ask.sampling)
         pod.in_flight += 1
-        connection = pod.take()
+        connection = pod.take() if self._rested else None
         self._reused = connection is not None
         if connection is None:
             try:
@@ -164,14 +167,19 @@ class Call:
         return pod
 
     def _may_ask_again(self, error: Lost) -> bool:
-        """Give up the attempt; say whether there may be another one."""
+        """Give up the attempt; say whether there may be another one.
+
+        A connection that had rested may be stale, which says nothing about its pod: that costs no
+        try, but happens once only.
+        """
         assert self.pod is not None  # noqa: S101 - it was lost
-        again = error.early and self.attempts == 1
-        log.warning(
-            "model server lost", pod=self.pod.name, error=str(error), early=error.early, again=again
-        )
-        if not (error.early and self._reused):  # a rested connection says nothing about its pod
+        if error.early and self._reused:
+            self._rested, again = False, True
+        else:
+            self._losses += 1
             self.pod.failed(self._loop.time())
+            again = error.early and self._losses == 1
+        log.warning("model server lost", pod=self.pod.name, error=str(error), again=again)
         self._leave()
         return again
 
