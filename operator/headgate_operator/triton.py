@@ -54,14 +54,15 @@ async def _one_token(client: Any, model: str, inputs: Mapping[str, Any]) -> None
     async def requests() -> AsyncIterator[dict[str, Any]]:
         yield {"model_name": model, "inputs": [_tensor(*pair) for pair in inputs.items()]}
 
-    answers = client.stream_infer(requests())
-    async for result, error in answers:
+    answered = False
+    # To the end of the stream: Triton 2.51 keeps a request whose stream is cancelled, and then waits
+    # for it until its exit timeout when the pod is stopped (seen).
+    async for result, error in client.stream_infer(requests()):
         if error is not None:
             raise error
-        if result is not None:
-            answers.cancel()
-            return
-    raise Unavailable("the model server ended the stream without a token")
+        answered = answered or result is not None
+    if not answered:
+        raise Unavailable("the model server ended the stream without a token")
 
 
 def _tensor(name: str, value: Any) -> Any:
