@@ -7,6 +7,7 @@ most of the memory. Reads are dictionary look-ups; `owned` is an index.
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
+from sys import intern
 from types import MappingProxyType
 from typing import Any, Final, TypeAlias
 
@@ -105,7 +106,7 @@ class Store:
         before = self.get(key)
         if before is not None and not _newer(manifest, before):
             return False
-        after = _slim(manifest)
+        after = _shared(_slim(manifest))
         if before == after:
             return False
         if before is not None:
@@ -144,6 +145,17 @@ def _slim(manifest: Manifest) -> Manifest:
         meta = meta | {"annotations": {k: v for k, v in noted.items() if k != LAST_APPLIED}}
     head = {"apiVersion": manifest["apiVersion"], "kind": manifest["kind"], "metadata": meta}
     return head | SLIM.get(manifest["kind"], _whole)(manifest)
+
+
+def _shared(part: Any) -> Any:
+    """Keep equal strings once: keys, labels, owners and reasons are the same in thousands."""
+    if isinstance(part, str):
+        return intern(part)
+    if isinstance(part, dict):
+        return {intern(name): _shared(value) for name, value in part.items()}
+    if isinstance(part, list):
+        return [_shared(value) for value in part]
+    return part
 
 
 def _owners(manifest: Manifest) -> Iterable[str]:

@@ -15,6 +15,7 @@ from headgate_api.errors import (
 )
 from headgate_api.snapshot import Entry
 from headgate_controllers.contract import (
+    Cache,
     Document,
     Environment,
     Found,
@@ -25,7 +26,7 @@ from headgate_controllers.contract import (
     Plan,
     Programmed,
 )
-from headgate_operator.cache import View
+from headgate_operator.cache import NOT_FETCHED, View
 from headgate_operator.metrics import ENDS
 from headgate_operator.passes import Passes
 from headgate_operator.store import Store
@@ -151,6 +152,21 @@ async def test_a_pass_reads_the_secret_that_its_object_names() -> None:
     await scene.passes.run(ACME)
     assert scene.plan is not None
     assert "1 keys" == scene.plan.status["conditions"][0]["message"]
+
+
+async def test_what_a_look_finds_lacking_is_read_and_looked_at_again() -> None:
+    revision = Key("ControllerRevision", "chat", "acme-1")
+    looks: list[Found] = []
+
+    def observe(key: Key, cache: Cache, env: Environment) -> Any:
+        looks.append(cache.document(revision))
+        return TENANTS.observe(key, cache, env)
+
+    scene = Scene(controller=replace(TENANTS, observe=observe, lacks=lambda _: [revision]))
+    manifest = {"apiVersion": "apps/v1", "kind": revision.kind, "data": {"spec": {"a": 1}}}
+    scene.api.put({**manifest, "metadata": {"name": revision.name, "namespace": "chat"}})
+    await scene.passes.run(ACME)
+    assert [NOT_FETCHED, Document({"spec": b'{"a": 1}'})] == looks
 
 
 async def test_a_missing_secret_takes_the_tenant_out_of_force() -> None:

@@ -1,3 +1,4 @@
+import json
 from typing import Any
 
 import pytest
@@ -46,6 +47,18 @@ def test_what_nothing_decides_from_is_not_kept() -> None:
     found = store.get(POD)
     assert found is not None
     assert {"nodeName": "n"} == found["spec"]
+
+
+def test_what_is_the_same_in_many_objects_is_kept_once() -> None:
+    store = Store()
+    for number in (1, 2):  # as two answers of the API server, which share nothing
+        store.put(json.loads(json.dumps(pod(number, uid=f"p{number}") | {"kind": f"Kind{number}"})))
+    first, second = (store.get(POD._replace(kind=f"Kind{number}")) for number in (1, 2))
+    assert first is not None
+    assert second is not None
+    assert first["status"]["phase"] is second["status"]["phase"]
+    for one, other in zip(first["metadata"], second["metadata"], strict=True):
+        assert one is other
 
 
 def test_neither_data_of_a_secret_nor_kubectls_copy_is_kept() -> None:
