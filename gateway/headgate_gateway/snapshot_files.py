@@ -45,10 +45,11 @@ class SnapshotFiles:
         for digest, content in contents.items():
             self._write(self._shard(digest), content)
         self._write(self._folder / POINTER, encode_pointer(pointer))
-        listed = {self._shard(digest) for digest in pointer.shards}
-        for path in self._folder.glob("shard-*"):
-            if path not in listed:
-                path.unlink(missing_ok=True)
+        listed = {f"shard-{digest}.json" for digest in pointer.shards}
+        # Plain names: requests wait for this thread, too, while it is busy with Python objects.
+        for name in os.listdir(self._folder):
+            if name.startswith("shard-") and name not in listed:
+                (self._folder / name).unlink(missing_ok=True)
 
     def _shard(self, digest: Digest) -> Path:
         return self._folder / f"shard-{digest}.json"

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Final, NamedTuple, TypeAlias
 
 from headgate_api.errors import TerminalError
@@ -123,9 +124,14 @@ class Tables:
     def space(self, namespace: str) -> Space:
         return self.spaces.get(namespace) or EMPTY_SPACE
 
-    def parts(self) -> list[object]:
-        """The dicts that it is made of, for whoever lets go of it piece by piece."""
-        return [part for table in (self.held, self.keys, self.spaces) for part in table.parts]
+    def without(self, other: "Tables") -> list[object]:
+        """The dicts that `other` does not share, for whoever lets go of them one by one."""
+        pairs = chain(
+            zip(self.held.parts, other.held.parts, strict=True),
+            zip(self.keys.parts, other.keys.parts, strict=True),
+            zip(self.spaces.parts, other.spaces.parts, strict=True),
+        )
+        return [mine for mine, theirs in pairs if mine is not theirs]
 
     def edit(self) -> "TablesDraft":
         return TablesDraft(self.held.edit(), self.keys.edit(), self.spaces.edit())
