@@ -60,6 +60,22 @@ def subject_of(key: Key, cache: Cache) -> Subject | None:
     return Subject(manifest, kept, cache.programmed(key, meta["generation"]))
 
 
+def resolved(problems: Iterable[Note]) -> Mark:
+    """Tell of references: what is wrong goes before what only could not be read."""
+    notes = sorted(problems, key=lambda note: note.reason == Reason.SOURCE_UNREADABLE)
+    if not notes:
+        return ALL_RESOLVED
+    first, sentence = notes[0], notes[0].sentence + and_more(len(notes))
+    if first.reason == Reason.SOURCE_UNREADABLE:
+        return Mark("ResolvedRefs", "Unknown", first.reason, sentence)
+    return Mark("ResolvedRefs", "False", first.reason, sentence)
+
+
+def and_more(count: int) -> str:
+    """Say how many others there are beside the one that a sentence names."""
+    return f" (and {count - 1} more)" if count > 1 else ""
+
+
 def refused(subject: Subject, finding: Note, now: datetime, **fields: Any) -> Plan:
     """This generation is wrong; the last accepted one, if any, stays in force."""
     kept = subject.kept

@@ -216,7 +216,7 @@ CASES = (
             GOOD,
             *(
                 f"{condition} NotPlacedHere: "
-                'spec.placement does not name this region, "eu": nothing to do here'
+                'spec.placement.regions does not name this region, "eu": nothing to do here'
                 for condition in ("Available=False", "Progressing=False", "Ready=True")
             ),
         ),

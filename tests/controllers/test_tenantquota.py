@@ -45,7 +45,10 @@ class Case:
         return f"given {self.given}, then {self.then[-1]}"
 
 
-SHORT = 'entry "ci" of Secret "s" has 7 characters; a key has 32 or more'
+SECRET = 'spec.credentials[c0].apiKeys.secretRef: Secret "s"'
+SHORT = f'{SECRET} has an entry "ci" of 7 characters; a key has 32 or more'
+MISSING = 'spec.credentials[c0].apiKeys.secretRef: there is no Secret "s"'
+GONE = 'spec.credentials[c0].apiKeys.keys[gone]: Secret "s" has no entry "gone"'
 CASES = (
     Case(given="a tenant with a key", then=(GOOD, FOUND, EVERYWHERE, ENFORCED)),
     Case(
@@ -58,9 +61,9 @@ CASES = (
         secrets={},
         then=(
             GOOD,
-            'ResolvedRefs=False SecretNotFound: there is no Secret "s"',
+            f"ResolvedRefs=False SecretNotFound: {MISSING}",
             EVERYWHERE,
-            'Ready=False SecretNotFound: there is no Secret "s"',
+            f"Ready=False SecretNotFound: {MISSING}",
         ),
         keys=(),
     ),
@@ -80,9 +83,9 @@ CASES = (
         spec=spec("s", keys=[{"name": "gone", "expiresAt": "2030-01-01T00:00:00Z"}]),
         then=(
             GOOD,
-            'ResolvedRefs=False KeyNotFound: Secret "s" has no entry "gone"',
+            f"ResolvedRefs=False KeyNotFound: {GONE}",
             EVERYWHERE,
-            'Ready=False KeyNotFound: Secret "s" has no entry "gone"',
+            f"Ready=False KeyNotFound: {GONE}",
         ),
     ),
     Case(
@@ -179,7 +182,7 @@ class TestSecrets:
         world.apply("TenantQuota", "acme", spec("s", allowedModels=["llama"]))
         plan = world.settle(key)
 
-        sentence = 'Secret "s" cannot be read (403 Forbidden); its keys stay in force'
+        sentence = f"{SECRET} cannot be read (403 Forbidden); its keys stay in force"
         assert f"ResolvedRefs=Unknown SourceUnreadable: {sentence}" == told(plan)[1]
         assert f"Ready=Unknown SourceUnreadable: {sentence}" == told(plan)[3]
         assert [digest(LONG)] == [key.sha256 for key in body(plan).keys]

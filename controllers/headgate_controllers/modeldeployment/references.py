@@ -1,13 +1,13 @@
 """What a ModelDeployment refers to: Secrets of its environment, and a chat template."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from headgate_api.conditions import Mark, Reason
 from headgate_api.modeldeployment import ModelDeployment
 from headgate_controllers.contract import Key, Manifest, Missing, Note, Unreadable
 from headgate_controllers.modeldeployment.observed import Observed
-from headgate_controllers.standing import ALL_RESOLVED
+from headgate_controllers.standing import resolved
 from headgate_policy.chat import check_template
 
 
@@ -52,7 +52,7 @@ def resolve(seen: Observed, mdep: ModelDeployment) -> Resolved:
             usable = template is not None
         else:
             template = seen.template
-    return Resolved(_mark(problems), template, usable)
+    return Resolved(resolved(problems), template, usable)
 
 
 def _secrets(seen: Observed, mdep: ModelDeployment) -> Iterator[Note]:
@@ -92,14 +92,3 @@ def _fault(seen: Observed, key: Key, entry: str, field: str) -> Note | None:
         sentence = f'{field}: {key.kind} "{key.name}" has no entry "{entry}"'
         return Note(Reason.KEY_NOT_FOUND, sentence)
     return None
-
-
-def _mark(problems: Iterable[Note]) -> Mark:
-    """Show the first problem; what is wrong goes before what could not be read."""
-    notes = sorted(problems, key=lambda note: note.reason == Reason.SOURCE_UNREADABLE)
-    if not notes:
-        return ALL_RESOLVED
-    first = notes[0]
-    if first.reason == Reason.SOURCE_UNREADABLE:
-        return Mark("ResolvedRefs", "Unknown", first.reason, first.sentence)
-    return Mark("ResolvedRefs", "False", first.reason, first.sentence)

@@ -43,7 +43,7 @@ def frozen(seen: Observed, refusal: Note) -> tuple[Mark, ...]:
 
 
 def not_placed(region: str) -> tuple[Mark, ...]:
-    sentence = f'spec.placement does not name this region, "{region}": nothing to do here'
+    sentence = f'spec.placement.regions does not name this region, "{region}": nothing to do here'
     reason = Reason.NOT_PLACED_HERE
     return (
         ACCEPTED,

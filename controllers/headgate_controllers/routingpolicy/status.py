@@ -6,7 +6,7 @@ from datetime import datetime
 from headgate_api.conditions import Mark, Reason
 from headgate_api.snapshot import Entry
 from headgate_controllers.contract import Plan
-from headgate_controllers.standing import ALL_RESOLVED, Subject, in_force
+from headgate_controllers.standing import ALL_RESOLVED, Subject, and_more, in_force
 
 
 def routed(
@@ -43,7 +43,7 @@ def _accepted(models: Sequence[str], winners: Mapping[str, str]) -> Mark:
     lost = next(name for name in models if name in winners)
     sentence = (
         f'spec.models: "{lost}" belongs to the older RoutingPolicy {winners[lost]}'
-        f"{_and_more(len(winners))}; remove it here or there"
+        f"{and_more(len(winners))}; remove it here or there"
     )
     return Mark("Accepted", "False", Reason.MODEL_NAME_CONFLICT, sentence)
 
@@ -54,7 +54,7 @@ def _resolved(targets: Mapping[str, str]) -> Mark:
         return ALL_RESOLVED
     sentence = (
         f'spec.routes[0].targets: there is no ModelDeployment "{missing[0]}"'
-        f"{_and_more(len(missing))} in this namespace"
+        f"{and_more(len(missing))} in this namespace"
     )
     return Mark("ResolvedRefs", "False", Reason.MODEL_NOT_FOUND, sentence)
 
@@ -69,7 +69,3 @@ def _ready(targets: Mapping[str, str]) -> Mark:
         return Mark("Ready", "Unknown", Reason.NO_TARGET_READY, sentence)
     sentence = "no model behind the policy answers"
     return Mark("Ready", "False", Reason.NO_TARGET_READY, sentence)
-
-
-def _and_more(count: int) -> str:
-    return f" (and {count - 1} more)" if count > 1 else ""

@@ -8,7 +8,7 @@ from typing import Final, TypeAlias
 
 from headgate_api.conditions import Reason
 from headgate_api.snapshot import ApiKey, TenantBody
-from headgate_api.tenantquota import ApiKeys, Key, TenantQuota
+from headgate_api.tenantquota import Credential, Key, TenantQuota
 from headgate_controllers.contract import Document, Found, Missing, Note, Unreadable
 
 SHORTEST: Final = 32
@@ -70,15 +70,11 @@ def keys_of(
         source = credential.api_keys
         secret = source.secret_ref.name
         found = secrets[secret]
-        if isinstance(found, Missing):
-            problems.append(Note(Reason.SECRET_NOT_FOUND, f'there is no Secret "{secret}"'))
-            continue
+        problems.extend(_problems(credential, found))
         if isinstance(found, Unreadable):
-            sentence = f'Secret "{secret}" cannot be read ({found.why}); its keys stay in force'
-            problems.append(Note(Reason.SOURCE_UNREADABLE, sentence))
             active |= {key.sha256: key for key in kept if key.secret == secret}
+        if isinstance(found, Missing | Unreadable):
             continue
-        problems.extend(_problems(source, found))
         about = {key.name: key for key in source.keys}
         for name, fingerprint in sorted(found.items()):
             if fingerprint.length < SHORTEST or fingerprint.sha256 in taken:
@@ -104,18 +100,26 @@ def tenant(quota: TenantQuota) -> str:
     return quota.spec.tenant or quota.metadata.name
 
 
-def _problems(source: ApiKeys, found: Prints) -> Iterator[Note]:
-    secret = source.secret_ref.name
+def _problems(credential: Credential, found: Prints | Missing | Unreadable) -> Iterator[Note]:
+    """Say which keys are not in force, and why."""
+    field, source = f"spec.credentials[{credential.name}].apiKeys", credential.api_keys
+    secret = f'Secret "{source.secret_ref.name}"'
+    where = f"{field}.secretRef: {secret}"
+    if isinstance(found, Missing):
+        yield Note(Reason.SECRET_NOT_FOUND, f"{field}.secretRef: there is no {secret}")
+        return
+    if isinstance(found, Unreadable):
+        sentence = f"{where} cannot be read ({found.why}); its keys stay in force"
+        yield Note(Reason.SOURCE_UNREADABLE, sentence)
+        return
     for key in source.keys:
         if key.name not in found:
-            yield Note(Reason.KEY_NOT_FOUND, f'Secret "{secret}" has no entry "{key.name}"')
+            sentence = f'{field}.keys[{key.name}]: {secret} has no entry "{key.name}"'
+            yield Note(Reason.KEY_NOT_FOUND, sentence)
     for name, fingerprint in sorted(found.items()):
         if fingerprint.length < SHORTEST:
-            sentence = (
-                f'entry "{name}" of Secret "{secret}" has {fingerprint.length} characters; '
-                f"a key has {SHORTEST} or more"
-            )
-            yield Note(Reason.KEY_TOO_SHORT, sentence)
+            sentence = f'{where} has an entry "{name}" of {fingerprint.length} characters'
+            yield Note(Reason.KEY_TOO_SHORT, f"{sentence}; a key has {SHORTEST} or more")
 
 
 def _api_key(secret: str, name: str, fingerprint: Fingerprint, about: Key | None) -> ApiKey:

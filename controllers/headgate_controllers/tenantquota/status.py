@@ -7,7 +7,7 @@ from headgate_api.conditions import Mark, Reason
 from headgate_api.errors import Invalid
 from headgate_api.snapshot import Entry
 from headgate_controllers.contract import Manifest, Note, Plan
-from headgate_controllers.standing import ALL_RESOLVED, Subject, in_force, refused
+from headgate_controllers.standing import Subject, in_force, refused, resolved
 from headgate_controllers.tenantquota.resources import Keys
 
 
@@ -45,7 +45,7 @@ def enforced(
     return in_force(
         subject,
         accepted,
-        _resolved(keys),
+        resolved(keys.problems),
         Mark("Ready", "True", Reason.ENFORCED, "every gateway knows the tenant and its keys"),
         now,
         entry=entry,
@@ -54,19 +54,3 @@ def enforced(
         keysActive=len(keys.active),
         keysExpired=keys.expired,
     )
-
-
-def _resolved(keys: Keys) -> Mark:
-    """Show the first problem; what is wrong goes before what could not be read."""
-    unread = [note for note in keys.problems if note.reason == Reason.SOURCE_UNREADABLE]
-    wrong = [note for note in keys.problems if note.reason != Reason.SOURCE_UNREADABLE]
-    if wrong:
-        return Mark("ResolvedRefs", "False", wrong[0].reason, _sentence(wrong))
-    if unread:
-        return Mark("ResolvedRefs", "Unknown", unread[0].reason, _sentence(unread))
-    return ALL_RESOLVED
-
-
-def _sentence(problems: list[Note]) -> str:
-    more = len(problems) - 1
-    return problems[0].sentence + (f", and {more} more like it" if more else "")
