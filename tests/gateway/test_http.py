@@ -10,7 +10,7 @@ import pytest
 
 from headgate_gateway.edge.limits import Limits
 
-from .conftest import ENSEMBLE, KEY, TENANT, Running, until
+from .conftest import ENSEMBLE, KEY, TENANT, Running, model, until
 from .upstream import Connection, saying
 
 Start = Callable[..., Awaitable[Running]]
@@ -20,6 +20,7 @@ BODY = json.dumps(
 STREAM = BODY[:-1] + b', "stream": true}'
 AUTH = b"host: x\r\nauthorization: Bearer %s\r\n" % KEY.encode()
 LIST = b"GET /v1/models HTTP/1.1\r\n" + AUTH + b"\r\n"
+LIST_AND_CLOSE = LIST.replace(b"\r\n\r\n", b"\r\nconnection: close\r\n\r\n")
 
 
 def post(body: bytes = BODY, *headers: bytes) -> bytes:
@@ -42,6 +43,23 @@ async def talk(running: Running, *pieces: bytes) -> bytes:
 
 async def dial(running: Running) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     return await asyncio.open_connection("127.0.0.1", running.gateway.edge.port)
+
+
+async def dial_narrowly(running: Running) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Connect with as little room for what is not read yet as the kernel gives."""
+    small = socket.socket()
+    small.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    small.setblocking(False)
+    loop = asyncio.get_running_loop()
+    await loop.sock_connect(small, ("127.0.0.1", running.gateway.edge.port))
+    return await asyncio.open_connection(sock=small, limit=4096)
+
+
+async def transport_of_one(running: Running) -> asyncio.Transport:
+    """Return the gateway's end of the only connection, once it has answered on it."""
+    answered = running.gateway.metrics.requests.of("200", "")
+    await until(lambda: answered.value > 0)
+    return next(iter(running.gateway.edge._connections))._transport
 
 
 async def read_answer(reader: asyncio.StreamReader) -> tuple[int, bytes]:
@@ -122,8 +140,7 @@ async def test_requests_that_come_in_one_piece_are_answered_in_order(start: Star
 
 async def test_a_request_after_a_closing_one_is_not_answered(start: Start) -> None:
     running = await start()
-    closing = LIST.replace(b"\r\n\r\n", b"\r\nconnection: close\r\n\r\n")
-    answer = await talk(running, closing + LIST)
+    answer = await talk(running, LIST_AND_CLOSE + LIST)
 
     assert 1 == answer.count(b"HTTP/1.1 200")
 
@@ -208,9 +225,8 @@ async def test_an_http_1_0_client_gets_a_stream_that_ends_with_the_connection(
 
 async def test_head_gets_headers_and_no_body(start: Start) -> None:
     running = await start()
-    request = LIST.replace(b"GET", b"HEAD").replace(b"\r\n\r\n", b"\r\nconnection: close\r\n\r\n")
+    answer = await talk(running, LIST_AND_CLOSE.replace(b"GET", b"HEAD"))
 
-    answer = await talk(running, request)
     assert 200 == status(answer)
     assert answer.endswith(b"\r\n\r\n")
 
@@ -284,12 +300,7 @@ async def test_a_slow_reader_slows_the_model_server_down_and_memory_stays_bounde
         await connection.end()
 
     running = await start(script, entries=(ENSEMBLE, TENANT))
-    small = socket.socket()
-    small.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    small.setblocking(False)
-    loop = asyncio.get_running_loop()
-    await loop.sock_connect(small, ("127.0.0.1", running.gateway.edge.port))
-    reader, writer = await asyncio.open_connection(sock=small, limit=4096)
+    reader, writer = await dial_narrowly(running)
     writer.write(post(STREAM))
     await reader.readuntil(b"data: ")
     connection = next(iter(running.gateway.edge._connections))
@@ -306,6 +317,39 @@ async def test_a_slow_reader_slows_the_model_server_down_and_memory_stays_bounde
         data += await reader.read(65536)
     assert pieces * len(piece) == data.count(b"~")
     writer.close()
+
+
+async def test_answers_that_the_client_does_not_read_do_not_pile_up(start: Start) -> None:
+    models = [model(name=f"m-{number}", public_name=100 * f"{number:02}") for number in range(50)]
+    running = await start(entries=(*models, TENANT))
+    asked = 1500
+    reader, writer = await dial_narrowly(running)
+    writer.write((asked - 1) * LIST + LIST_AND_CLOSE)
+    transport = await transport_of_one(running)
+    answered = running.gateway.metrics.requests.of("200", "")
+    settled = -1
+    while settled != answered.value or not settled:
+        settled = answered.value
+        for _ in range(1000):
+            await asyncio.sleep(0)
+
+    assert answered.value < asked
+    assert transport.get_write_buffer_size() < 200_000
+    data = bytearray()
+    while piece := await reader.read(65536):
+        data += piece
+    assert asked == data.count(b"HTTP/1.1 200 OK")
+    writer.close()
+
+
+async def test_a_client_that_never_reads_its_answers_is_dropped(start: Start) -> None:
+    models = [model(name=f"m-{number}", public_name=100 * f"{number:02}") for number in range(50)]
+    running = await start(entries=(*models, TENANT), limits=Limits(send_seconds=0.05))
+    _, writer = await dial_narrowly(running)
+    writer.write(1500 * LIST)
+    await transport_of_one(running)
+    await running.gateway.edge.emptied()
+    writer.transport.abort()
 
 
 async def test_a_client_that_takes_nothing_at_all_is_dropped(start: Start) -> None:

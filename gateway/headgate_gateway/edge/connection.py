@@ -5,6 +5,9 @@ sends ahead meanwhile waits unparsed, up to a limit at which the socket is no lo
 then the socket is watched, because only reading tells that a client has gone away. A client that
 closes its sending side has gone away.
 
+Nothing is begun for a client that has not taken its earlier answers: a few bytes sent ahead would
+else become any amount of unsent answers in memory.
+
 Whatever could make two parties disagree about where a message ends is refused, and the connection
 closed: nothing that follows can be trusted to be a request.
 """
@@ -86,10 +89,10 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._ending or self._fault is not None:
             return
-        if self._task is None:
+        if self._task is None and self._room is None:
             self._feed(data)
             return
-        self._ahead += data  # in work: wait for our turn
+        self._ahead += data  # in work, or not read yet: wait for our turn
         if len(self._ahead) > self._limits.ahead_bytes:
             self._transport.pause_reading()
 
@@ -101,6 +104,8 @@ class Connection(asyncio.Protocol):
             if not self._room.done():
                 self._room.set_result(None)
             self._room = None
+            if self._task is None and not self._ending:
+                self._next()
 
     # The parser
 
@@ -194,7 +199,9 @@ class Connection(asyncio.Protocol):
 
     def _next(self) -> None:
         """Go on with whatever comes next. Called when nothing is in work."""
-        if self._queue:
+        if self._room is not None:
+            self._watch(self._limits.send_seconds, self.abort)
+        elif self._queue:
             self._unwatch()
             exchange = self._queue.popleft()
             self._task = asyncio.get_running_loop().create_task(self._edge.handle(exchange))
