@@ -55,7 +55,7 @@ async def _one_token(client: Any, model: str, inputs: Mapping[str, Any]) -> None
         yield {"model_name": model, "inputs": [_tensor(*pair) for pair in inputs.items()]}
 
     answered = False
-    # To the end of the stream: Triton 2.51 keeps a request whose stream is cancelled, and then waits
+    # To the end of the stream: Triton 2.51 keeps a request whose stream is cancelled, and waits
     # for it until its exit timeout when the pod is stopped (seen).
     async for result, error in client.stream_infer(requests()):
         if error is not None:
