@@ -20,6 +20,8 @@ def release() -> Iterator[Release]:
     release.install()
     cluster.kubectl("apply", "-f", examples("quickstart"))
     cluster.kubectl("scale", "mdep", MODEL, "--replicas=2")
+    for kind, name in (("mdep", MODEL), ("tq", "demo")):
+        cluster.kubectl("wait", kind, name, "--for=condition=Ready", "--timeout=120s")
     yield release
     if not os.environ.get("HEADGATE_E2E_KEEP"):  # to look at what a failed case left
         release.stop()

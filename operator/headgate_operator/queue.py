@@ -17,16 +17,15 @@ FIRST_PAUSE: Final = 0.02  # s, doubled after each failure in a row
 LONGEST_PAUSE: Final = 60.0  # s
 
 
-class Timer(Protocol):
+class Handle(Protocol):
     def cancel(self) -> None: ...
-    def when(self) -> float: ...
 
 
 class Clock(Protocol):
     """The part of an event loop that the queue needs; tests bring their own."""
 
     def time(self) -> float: ...
-    def call_at(self, when: float, callback: Callable[[Key], None], key: Key, /) -> Timer: ...
+    def call_at(self, when: float, callback: Callable[[Key], None], key: Key, /) -> Handle: ...
 
 
 class Queue:
@@ -40,7 +39,8 @@ class Queue:
         self._ready: deque[Key] = deque()
         self._dirty: set[Key] = set()  # to be worked on: ready, or busy and wanted again
         self._busy: set[Key] = set()  # in the hands of a worker
-        self._timers: dict[Key, Timer] = {}
+        # When each is due and how to stop it: a handle of uvloop's need not know its own time.
+        self._timers: dict[Key, tuple[float, Handle]] = {}
         self._failures: Counter[Key] = Counter()
         self._wake = asyncio.Event()
         self._adds = QUEUE_ADDS.labels(name)
@@ -65,10 +65,10 @@ class Queue:
         """Have `key` worked on in `seconds`, or earlier where that was promised before."""
         at = self._clock.time() + seconds
         timer = self._timers.get(key)
-        if key in self._dirty or (timer is not None and timer.when() <= at):
+        if key in self._dirty or (timer is not None and timer[0] <= at):
             return
         self._stop_timer(key)
-        self._timers[key] = self._clock.call_at(at, self._due, key)
+        self._timers[key] = (at, self._clock.call_at(at, self._due, key))
 
     def retry(self, key: Key, *, not_before: float | None = None) -> None:
         """Have a key that failed worked on again, later each time, not before `not_before` s."""
@@ -103,7 +103,7 @@ class Queue:
 
     def _stop_timer(self, key: Key) -> None:
         if (timer := self._timers.pop(key, None)) is not None:
-            timer.cancel()
+            timer[1].cancel()
 
     def _make_ready(self, key: Key) -> None:
         self._ready.append(key)
