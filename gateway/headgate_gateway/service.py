@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
+from urllib.parse import unquote
 
 import msgspec
 import structlog
@@ -73,7 +74,8 @@ class Service:
             return
         tenant = request.credential.tenant
         names = request.tables.space(tenant.namespace).names()
-        wanted = exchange.head.path.removeprefix(MODELS).removeprefix("/")
+        # Names may hold slashes, which clients write as %2F.
+        wanted = unquote(exchange.head.path.removeprefix(MODELS).removeprefix("/"))
         body: bytes | None
         if not wanted:
             body = model_list(names, tenant.may_use)

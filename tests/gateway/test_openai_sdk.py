@@ -8,7 +8,7 @@ import openai
 import pytest
 from openai import AsyncOpenAI, OpenAI
 
-from .conftest import ENSEMBLE, KEY, NAME, TENANT, Running
+from .conftest import ENSEMBLE, KEY, NAME, TENANT, Running, cohort, model
 from .upstream import Connection, ensemble_saying, saying
 
 Start = Callable[..., Awaitable[Running]]
@@ -124,6 +124,13 @@ async def test_models_are_listed_and_found(start: Start) -> None:
         assert NAME == (await ai.models.retrieve(NAME)).id
         with pytest.raises(openai.NotFoundError):
             await ai.models.retrieve("gpt-x")
+
+
+async def test_a_model_whose_name_holds_a_slash_is_found(start: Start) -> None:
+    name = "meta/llama:3.1-8b"
+    running = await start(entries=(model(cohort(), public_name=name), TENANT))
+    async with client(running) as ai:
+        assert name == (await ai.models.retrieve(name)).id
 
 
 async def test_a_wrong_key_is_an_authentication_error(start: Start) -> None:
