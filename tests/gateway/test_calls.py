@@ -126,8 +126,14 @@ async def test_a_cut_after_the_first_byte_is_told_and_never_tried_again(start: S
     assert 2 == sum(upstream.requests for upstream in running.upstreams)
 
 
+FULL = b'{"error":"in ensemble, Exceeds maximum queue size"}'
+EXPIRED = b'{"error":"Request timeout expired"}'
 NO_ANSWERS: dict[str, tuple[Script, int, str]] = {
-    "full queue": (failing(503, b'{"error":"full"}'), 503, "upstream_overloaded"),
+    "full queue": (failing(503, FULL), 503, "upstream_overloaded"),
+    "full queue as 400": (failing(400, b"data: " + FULL), 503, "upstream_overloaded"),
+    "full queue as event": (sending(b"data: " + FULL + b"\n\n"), 503, "upstream_overloaded"),
+    "time in the queue": (failing(400, EXPIRED), 503, "upstream_overloaded"),
+    "server stops": (failing(503, b'{"error":"stopping"}'), 503, "upstream_overloaded"),
     "dead stub": (failing(400, b'data: {"error":"Stub died"}'), 502, "upstream_error"),
     "unknown model": (failing(404, b'{"error":"unknown"}'), 502, "upstream_error"),
     "long error": (failing(500, 10_000 * b"x"), 502, "upstream_error"),
@@ -152,8 +158,22 @@ async def test_an_answer_that_is_none_becomes_an_error_with_a_reason(
     exchange = await ask(running)
 
     assert (status, code) == (exchange.status, exchange.code)
+    assert (status == 503) == (b"retry-after" in exchange.headers)
     assert b"Stub" not in exchange.data  # their words are for our log
     assert [0] == [pod.in_flight for pod in running.gateway.pods._by_name.values()]
+
+
+@pytest.mark.parametrize(
+    ("words", "aside"), [(b'{"error":"Maximum queue size reached"}', False), (b"stopping", True)]
+)
+async def test_only_a_pod_that_fails_goes_behind_the_others(
+    start: Start, words: bytes, aside: bool
+) -> None:
+    running = await start(failing(503, words))
+    await ask(running)
+    asked = next(iter(running.gateway.pods._by_name.values()))
+
+    assert aside == asked.aside(asyncio.get_running_loop().time())
 
 
 async def test_an_error_in_the_middle_of_a_stream_is_its_last_event(start: Start) -> None:

@@ -18,9 +18,10 @@ from headgate_gateway.calls.triton import (
     ADAPTERS,
     CUT,
     INVALID,
-    REPORTED,
+    OVERLOADED,
     Reader,
     Sampling,
+    failure,
     request_bytes,
 )
 from headgate_gateway.calls.upstream import Lost, Upstream, dial
@@ -30,10 +31,7 @@ from headgate_gateway.routing.pods import Pod, Pods, Pool
 log = structlog.get_logger(__name__)
 
 LONGEST_ERROR: Final = 4096
-"""Bytes of an error's body that are worth reading."""
-OVERLOADED: Final = Failed(
-    Refusal(Code.UPSTREAM_OVERLOADED, 503, "The model's queue is full.", retry_after=1)
-)
+"""Bytes of an error that are worth reading, and telling."""
 SILENT: Final = Failed(
     Refusal(Code.UPSTREAM_TIMEOUT, 504, "The model server stayed silent for too long.")
 )
@@ -227,7 +225,7 @@ class Call:
         self._error += data
         if data and len(self._error) < LONGEST_ERROR:
             return None
-        return OVERLOADED if status == 503 else REPORTED
+        return failure(self._error.decode("utf-8", "replace"), status)
 
     def _finished(self, ending: End | Failed) -> End | Failed:
         assert self.pod is not None  # noqa: S101 - somebody sent it
@@ -235,9 +233,9 @@ class Call:
             self.pod.answered()
         else:
             code = ending.refusal.code
-            said = self._reader.error or self._error.decode("utf-8", "replace")
+            said = (self._reader.error or self._error.decode("utf-8", "replace"))[:LONGEST_ERROR]
             log.warning("model server failed", pod=self.pod.name, code=code, error=said)
-            if ending is not OVERLOADED:
+            if ending is not OVERLOADED:  # a pod that is busy is not one that fails
                 self.pod.failed(self._loop.time())
         self._leave()
         return ending

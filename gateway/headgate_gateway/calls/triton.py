@@ -18,12 +18,21 @@ CHARACTERS_PER_TOKEN: Final = 4
 """Where nobody counts; English text on current tokenizers."""
 UNFINISHED: Final = "\N{REPLACEMENT CHARACTER}"
 """What a detokenizer writes for the first tokens of a character that takes several."""
+FULL: Final = ("maximum queue size", "request timeout expired")
+"""How Triton's schedulers and TensorRT-LLM's backend say that a queue takes no more, or held a
+request for too long, in lower case. The status is 503 or 400, by the way that the error took."""
 
 INVALID: Final = Failed(
     Refusal(Code.UPSTREAM_INVALID, 502, "The model server sent something that is no answer.")
 )
 REPORTED: Final = Failed(
     Refusal(Code.UPSTREAM_ERROR, 502, "The model server could not complete this request.")
+)
+OVERLOADED: Final = Failed(
+    Refusal(Code.UPSTREAM_OVERLOADED, 503, "The model's queue is full.", retry_after=1)
+)
+UNAVAILABLE: Final = Failed(
+    Refusal(Code.UPSTREAM_OVERLOADED, 503, "The model server takes no requests now.", retry_after=1)
 )
 CUT: Final = Failed(
     Refusal(Code.UPSTREAM_LOST, 502, "The connection to the model server broke. Try again.")
@@ -92,7 +101,7 @@ class _Reading:
             return INVALID
         if reply.error is not None:
             self.error = reply.error
-            return REPORTED
+            return failure(reply.error)
         self._replies += 1
         if reply.num_input_tokens is not None:
             self._input_tokens = reply.num_input_tokens
@@ -167,6 +176,21 @@ def _reason(word: str) -> FinishReason | Literal["cut"]:
             return word
         case _:  # "timeout", "cancelled"
             return "cut"
+
+
+def failure(said: str, status: int = 200) -> Failed:
+    """Tell what a model server's error means for the client.
+
+    Args:
+        said: its words.
+        status: HTTP status that they came with.
+
+    >>> failure('{"error":"Exceeds maximum queue size"}', 400) is OVERLOADED
+    True
+    """
+    if any(words in said.lower() for words in FULL):
+        return OVERLOADED
+    return UNAVAILABLE if status == 503 else REPORTED
 
 
 @dataclass(frozen=True, slots=True)
