@@ -33,7 +33,8 @@ class Code(StrEnum):
     UNSUPPORTED_VALUE = "unsupported_value"
     CONTEXT_LENGTH_EXCEEDED = "context_length_exceeded"
     MODEL_NOT_FOUND = "model_not_found"
-    CONTENT_POLICY_VIOLATION = "content_policy_violation"
+    CONTENT_FILTER = "content_filter"
+    """A rule of a SafetyPolicy matched."""
     INVALID_PROMPT = "invalid_prompt"
     """The model's chat template refuses this conversation."""
 

@@ -294,7 +294,7 @@ async def test_a_rule_sees_all_that_a_client_can_write(
     running = await start(saying("Hi"), entries=(MODEL, TENANT, safety()))
     exchange = await say(running, message)
 
-    assert (400, "content_policy_violation") == (exchange.status, exchange.code)
+    assert (400, "content_filter") == (exchange.status, exchange.code)
     assert "No card numbers." == exchange.events[0]["error"]["message"]
     assert 0 == running.upstreams[0].requests
     assert 200 == (await say(running, {"role": "user", "content": "hello"})).status

@@ -57,7 +57,7 @@ class InputRules:
                 self.metrics.shadow_matches.of(*policy).add()
             elif verdict is PASS:
                 explained = rule.explanation or STANDARD
-                verdict = Refusal(Code.CONTENT_POLICY_VIOLATION, 400, explained, "messages")
+                verdict = Refusal(Code.CONTENT_FILTER, 400, explained, "messages")
             log.info(
                 "input rule matched",
                 policy="/".join(policy),
