@@ -10,7 +10,7 @@ from headgate_api.errors import HeadgateError, TerminalError
 from headgate_api.labels import MODEL_SERVER, PART
 from headgate_api.snapshot import POINTER, POINTER_KEY, SHARD_KEY, Digest, Pointer
 from headgate_gateway.routing.pods import Pods
-from headgate_gateway.snapshot_files import SnapshotFiles
+from headgate_gateway.snapshot_files import SnapshotFiles, SnapshotKeeper
 from headgate_gateway.snapshots import Snapshots
 from headgate_kube.client import Client
 from headgate_kube.resources import CONFIG_MAPS, PODS
@@ -35,6 +35,7 @@ class SnapshotFollower:
         self._namespace = namespace
         self._snapshots = snapshots
         self._files = files
+        self._keeper = SnapshotKeeper(files)
         self._seen: Mapping[str, Any] | None = None  # the newest pointer, not in force yet
         self._news = asyncio.Event()
         self._told = False  # the API server has said what there is
@@ -59,6 +60,7 @@ class SnapshotFollower:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._watch())
             group.create_task(self._work())
+            group.create_task(self._keeper.run())
 
     async def _watch(self) -> None:
         fields = f"metadata.name={POINTER}"
@@ -119,10 +121,7 @@ class SnapshotFollower:
             sequence=pointer.sequence,
             shards_changed=len(contents),
         )
-        try:
-            await asyncio.to_thread(self._files.save, pointer, contents)
-        except OSError as error:  # it runs all the same
-            log.warning("snapshot not kept on the volume", error=str(error))
+        self._keeper.keep(pointer, contents)
 
     async def _fetch(self, pointer: Pointer) -> dict[Digest, bytes]:
         limit = asyncio.Semaphore(AT_FIRST if self._snapshots.pointer is None else AT_ONCE)

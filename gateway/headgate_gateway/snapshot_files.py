@@ -1,8 +1,10 @@
 """The last good snapshot on the gateway's volume: it starts with policy when the API is away."""
 
+import asyncio
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
 
 import structlog
 
@@ -12,7 +14,8 @@ from headgate_policy.snapshot import decode_pointer, digest_of, encode_pointer
 
 log = structlog.get_logger(__name__)
 
-POINTER = "pointer.json"
+POINTER: Final = "pointer.json"
+PAUSE: Final = 1.0  # s from one writing to the next: in a storm of changes only some are kept
 
 
 class SnapshotFiles:
@@ -61,3 +64,52 @@ class SnapshotFiles:
             file.flush()
             os.fsync(file.fileno())
         half.replace(path)
+
+
+class SnapshotKeeper:
+    """Keeps the newest snapshot on the volume, while others go on: a disk may be slow."""
+
+    def __init__(self, files: SnapshotFiles, pause: float = PAUSE) -> None:
+        self._files = files
+        self._pause = pause
+        self._pointer: Pointer | None = None
+        self._unkept: dict[Digest, bytes] = {}
+        self._news = asyncio.Event()
+
+    def keep(self, pointer: Pointer, contents: Mapping[Digest, bytes]) -> None:
+        """Have a snapshot kept soon.
+
+        Args:
+            pointer: what is in force now.
+            contents: its shards that the one before did not have.
+        """
+        known = {**self._unkept, **contents}
+        self._unkept = {digest: known[digest] for digest in pointer.shards if digest in known}
+        self._pointer = pointer
+        self._news.set()
+
+    async def run(self) -> None:
+        """Write for ever; cancelled, write the rest and end."""
+        try:
+            while True:
+                await self._news.wait()
+                writing = asyncio.create_task(self._write())
+                try:
+                    await asyncio.shield(writing)
+                finally:
+                    await writing
+                await asyncio.sleep(self._pause)
+        finally:
+            if self._news.is_set():
+                await self._write()
+
+    async def _write(self) -> None:
+        self._news.clear()
+        pointer, contents = self._pointer, self._unkept
+        assert pointer is not None, "news bring a pointer"  # noqa: S101 - for the type checker
+        self._unkept = {}
+        try:
+            await asyncio.to_thread(self._files.save, pointer, contents)
+        except OSError as error:  # it runs all the same
+            log.warning("snapshot not kept on the volume", error=str(error))
+            self._unkept = {**contents, **self._unkept}

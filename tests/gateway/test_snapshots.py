@@ -2,6 +2,8 @@
 
 import asyncio
 import gc
+import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from headgate_api.errors import TerminalError
 from headgate_api.snapshot import Entry, Identity, ModelBody, Pointer, RouteBody, Target, TenantBody
 from headgate_gateway.routing.copies import SharedMap
 from headgate_gateway.routing.tables import Tables
-from headgate_gateway.snapshot_files import SnapshotFiles
+from headgate_gateway.snapshot_files import SnapshotFiles, SnapshotKeeper
 from headgate_gateway.snapshots import STEP, Snapshots
 from headgate_policy.snapshot import compile_shards, make_entry
 
@@ -190,6 +192,59 @@ def test_a_volume_that_is_not_whole_counts_as_empty(tmp_path: Path, harm: str) -
             files = SnapshotFiles(tmp_path / "elsewhere")
 
     assert files.load() is None
+
+
+@pytest.mark.parametrize("moment", ["at once", "in the pause"])
+async def test_the_newest_snapshot_is_on_the_volume_when_the_process_ends(
+    tmp_path: Path, moment: str
+) -> None:
+    files = SnapshotFiles(tmp_path)
+    keeper = SnapshotKeeper(files, pause=3600.0)
+    running = asyncio.create_task(keeper.run())
+    keeper.keep(*published(MODEL))
+    if moment == "in the pause":
+        while await asyncio.to_thread(files.load) is None:
+            pass
+    pointer, contents = published(MODEL, TENANT, sequence=2)
+    old = published(MODEL)[1]
+    keeper.keep(pointer, {d: c for d, c in contents.items() if d not in old})
+    await asyncio.sleep(0)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+
+    assert (pointer, contents) == files.load()
+
+
+class FullOnce(SnapshotFiles):
+    """A volume that has no room for the first snapshot."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.refused = threading.Event()
+
+    def save(self, pointer: Pointer, contents: Mapping[str, bytes]) -> None:
+        if not self.refused.is_set():
+            self.refused.set()
+            raise OSError("no space left on the device")
+        super().save(pointer, contents)
+
+
+async def test_what_a_full_volume_refused_is_written_with_the_next_snapshot(
+    tmp_path: Path,
+) -> None:
+    files = FullOnce(tmp_path)
+    keeper = SnapshotKeeper(files, pause=0.0)
+    running = asyncio.create_task(keeper.run())
+    keeper.keep(*published(MODEL))
+    await asyncio.to_thread(files.refused.wait)
+    pointer, contents = published(MODEL, sequence=2)
+    keeper.keep(pointer, {})
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+
+    assert (pointer, contents) == files.load()
 
 
 # Tables
