@@ -58,6 +58,7 @@ class Process:
     ) -> None:
         self._settings = settings
         self._accept_seconds = accept_seconds
+        self._was_current = False
         pods = Pods()
         self.gateway = Gateway(
             region=settings.region,
@@ -113,10 +114,15 @@ class Process:
         return asyncio.get_running_loop().create_task(work)
 
     def _unready(self) -> str:
-        """Why no request should be sent here; empty: none."""
+        """Why no request should be sent here; empty: none.
+
+        Only a gateway that never ran the current snapshot is kept out. One that falls behind later
+        serves the last good one: a snapshot that nobody can read must not take out all gateways.
+        """
         if self.gateway.edge.draining:
             return "draining"
-        if not self.snapshot.current:
+        self._was_current = self._was_current or self.snapshot.current
+        if not self._was_current:
             return f"the current snapshot is not in force {self.snapshot.problem}".strip()
         if not self.pods.current:
             return "the pods have not been listed yet"

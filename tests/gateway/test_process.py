@@ -150,6 +150,7 @@ async def test_a_pointer_that_cannot_be_read_is_told_and_the_last_good_one_serve
         await point(client, namespace, '{"schema": 2, "anything": "else"}')
         await until_slow(lambda: "schema 2" in process.snapshot.problem)
         assert 1 == len(process.gateway.snapshots.tables.keys)
+        assert 200 == (await get(process, "/readyz"))[0]
 
         await publish(client, namespace, sequence=2)
         await until_slow(lambda: process.gateway.snapshots.report.sequence == 2)
@@ -164,6 +165,7 @@ async def test_a_shard_that_comes_late_is_waited_for(
     await point(client, namespace, encode_pointer(pointer).decode())
     async with run() as process:
         await until_slow(lambda: bool(process.snapshot.problem))
+        assert 503 == (await get(process, "/readyz"))[0]
         await publish(client, namespace, TENANT)
         await ready(process)
 
