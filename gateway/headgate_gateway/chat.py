@@ -48,6 +48,9 @@ class Chat:
         except asyncio.CancelledError:
             answer.outcome.code = "client_closed"
             raise
+        except Exception:  # the service counts it and tells the client
+            answer.outcome.fail(Code.INTERNAL_ERROR, 500)
+            raise
         finally:
             answer.tell()
 
@@ -140,8 +143,7 @@ class Answer:
                     return
 
     async def _refuse(self, refusal: Refusal) -> None:
-        self.outcome.code = refusal.code
-        self.outcome.status = self.outcome.status or refusal.status
+        self.outcome.fail(refusal.code, refusal.status)
         await refuse(self._exchange, refusal)
 
     def _note_text(self) -> None:

@@ -23,6 +23,10 @@ class Outcome:
     first_text: float | None = None  # s since the request
     end: End | None = None
 
+    def fail(self, code: str, status: int) -> None:
+        """Note why it failed. A status that the client has stays."""
+        self.code, self.status = code, self.status or status
+
 
 @dataclass(slots=True)
 class Teller:

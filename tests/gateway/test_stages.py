@@ -379,6 +379,8 @@ async def test_an_unforeseen_error_is_counted_and_told(
 
     assert (500, "internal_error") == (exchange.status, exchange.code)
     assert 1 == running.gateway.metrics.bugs.of().value
+    counted = {labels for labels, count in running.gateway.metrics.requests.items() if count.value}
+    assert {("500", "internal_error")} == counted
 
 
 async def test_keys_are_known_by_digest_alone(start: Start) -> None:
