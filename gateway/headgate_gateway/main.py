@@ -19,7 +19,7 @@ from headgate_gateway.edge.limits import Limits
 from headgate_gateway.follow import PodFollower, SnapshotFollower
 from headgate_gateway.gateway import Gateway
 from headgate_gateway.routing.pods import Pods
-from headgate_gateway.settings import Settings
+from headgate_gateway.settings import Settings, read_settings
 from headgate_gateway.snapshot_files import SnapshotFiles
 from headgate_kube.client import Client
 
@@ -31,10 +31,11 @@ SWITCH: Final = 0.0005  # s a thread may hold up the event loop
 
 
 def main() -> None:
+    settings = read_settings()
     configure_logs()
     sys.setswitchinterval(SWITCH)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(serve(Settings()))
+        runner.run(serve(settings))
 
 
 async def serve(settings: Settings) -> None:

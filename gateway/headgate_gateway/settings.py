@@ -3,8 +3,10 @@
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from headgate_api.errors import TerminalError
 
 Seconds = Annotated[float, Field(gt=0, le=86400)]
 Port = Annotated[int, Field(ge=1, le=65535)]
@@ -17,7 +19,7 @@ class Settings(BaseSettings):
 
     namespace: str
     """Namespace of the release: the snapshot lies there."""
-    region: str
+    region: Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")]
     """Name of this region; answers carry it."""
     watch_namespaces: str = ""
     """Namespaces of models, with commas; `*` for all. Empty: that of the release."""
@@ -51,3 +53,16 @@ class Settings(BaseSettings):
         if "*" in names:
             return (None,)
         return tuple(dict.fromkeys(names)) or (self.namespace,)
+
+
+def read_settings() -> Settings:
+    """Read them from the environment. `TerminalError` names every variable that is wrong."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        prefix = Settings.model_config["env_prefix"]
+        wrong = [
+            f"{prefix}{''.join(map(str, what['loc'])).upper()}: {what['msg']}"
+            for what in error.errors()
+        ]
+        raise TerminalError(f"settings are wrong: {'; '.join(wrong)}") from error

@@ -1,7 +1,8 @@
 import pytest
 from pydantic import ValidationError
 
-from headgate_gateway.settings import Settings
+from headgate_api.errors import TerminalError
+from headgate_gateway.settings import Settings, read_settings
 
 
 @pytest.fixture(autouse=True)
@@ -28,6 +29,28 @@ def test_a_region_is_required(monkeypatch: pytest.MonkeyPatch) -> None:
 
     with pytest.raises(ValidationError, match="region"):
         Settings()
+
+
+@pytest.mark.parametrize("region", ["", "Here", "a\r\nset-cookie: b"])
+def test_a_region_that_no_header_may_carry_stops_the_start(
+    monkeypatch: pytest.MonkeyPatch, region: str
+) -> None:
+    monkeypatch.setenv("HEADGATE_GATEWAY_REGION", region)
+
+    with pytest.raises(ValidationError, match="region"):
+        Settings()
+
+
+def test_every_wrong_setting_is_named_as_the_environment_has_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("HEADGATE_GATEWAY_REGION")
+    monkeypatch.setenv("HEADGATE_GATEWAY_PORT", "http")
+
+    with pytest.raises(TerminalError) as caught:
+        read_settings()
+    assert "HEADGATE_GATEWAY_REGION: Field required" in str(caught.value)
+    assert "HEADGATE_GATEWAY_PORT: Input should be a valid integer" in str(caught.value)
 
 
 @pytest.mark.parametrize(
