@@ -17,6 +17,8 @@ from headgate_policy.neutral import neutral
 from headgate_policy.sandbox import BUDGET, WEIGHT, BoundedEnvironment, Budget, Exhausted
 
 LONGEST_SOURCE: Final = 64 * 1024
+COMPILED: Final = 256
+"""Templates that stay compiled: those used last."""
 STANDARD: Final = (
     "{% for message in messages %}"
     "<|im_start|>{{ message.role }}\n{{ message.content or '' }}<|im_end|>\n"
@@ -101,7 +103,7 @@ class ChatTemplate:
         return text
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=COMPILED)
 def chat_template(source: str | None) -> ChatTemplate:
     """Compile `source`, or the standard template. Raises `TemplateInvalid`."""
     return ChatTemplate(STANDARD if source is None else source)

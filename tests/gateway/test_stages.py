@@ -3,7 +3,7 @@
 import json
 from collections.abc import Awaitable, Callable
 from hashlib import sha256
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
@@ -16,6 +16,9 @@ from headgate_api.snapshot import (
     Target,
     TenantBody,
 )
+from headgate_gateway.calls.prompt import WritePrompt
+from headgate_gateway.edge.chat_request import Role
+from headgate_policy.chat import COMPILED
 from headgate_policy.snapshot import make_entry
 
 from .conftest import KEY, MODEL, NAME, TENANT, Running, api_key, cohort, entry, model, pod
@@ -144,6 +147,32 @@ async def test_a_body_that_makes_no_sense_is_refused_by_name(start: Start, case:
     assert (400, code) == (exchange.status, exchange.code)
     assert param == exchange.events[0]["error"]["param"]
     assert 0 == running.upstreams[0].requests
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (
+            {"messages": [{"role": "boss", "content": "Hi"}]},
+            "'messages[0].role': Invalid enum value 'boss'; use "
+            + " or ".join(get_args(Role))
+            + ".",
+        ),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]},
+            "'messages[0].content[0].type': Invalid value 'image_url'; use text or refusal.",
+        ),
+        ({"x" * 5000: 1}, f"Unknown parameter: '{'x' * 128}'."),
+        ({"n": 2}, "'n' is supported only as 1."),
+    ],
+    ids=["role", "part", "long name", "value"],
+)
+async def test_a_refusal_says_what_would_be_right(
+    start: Start, more: dict[str, Any], message: str
+) -> None:
+    running = await start(saying("Hi"))
+
+    assert message == (await ask(running, **more)).events[0]["error"]["message"]
 
 
 async def test_harmless_values_of_what_is_not_supported_pass(start: Start) -> None:
@@ -358,6 +387,22 @@ async def test_a_broken_template_is_ours(start: Start) -> None:
     running = await start(saying("Hi"), entries=(model(cohort(), chat_template=template), TENANT))
 
     assert 500 == (await ask(running)).status
+
+
+async def test_what_is_known_of_templates_is_bounded(start: Start) -> None:
+    templates = [f"{number}" for number in range(COMPILED + 10)]
+    models = [
+        model(cohort(), name=f"m-{text}", public_name=f"m-{text}", chat_template=text)
+        for text in templates
+    ]
+    running = await start(saying("Hi"), entries=(*models, TENANT))
+    for text in templates:
+        running.gateway.pods.put(pod("pod-1", uid=f"uid-m-{text}"))
+        assert 200 == (await ask(running, model=f"m-{text}")).status
+    stage = next(s for s, _ in running.gateway.chat.pipeline._stages if s.name == "prompt")
+
+    assert isinstance(stage, WritePrompt)
+    assert 10 == len(stage._compiled)
 
 
 async def test_more_tokens_than_the_context_has_are_refused(start: Start) -> None:

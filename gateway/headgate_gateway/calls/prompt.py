@@ -13,7 +13,7 @@ from headgate_gateway.calls.triton import Sampling
 from headgate_gateway.edge.chat_request import ChatRequest, Message
 from headgate_gateway.refusals import PASS, Code, Refusal, Verdict
 from headgate_gateway.request import Request
-from headgate_policy.chat import ConversationRefused, TemplateInvalid, chat_template
+from headgate_policy.chat import COMPILED, ConversationRefused, TemplateInvalid, chat_template
 
 log = structlog.get_logger(__name__)
 
@@ -34,7 +34,7 @@ class WritePrompt:
     )
     budget: ClassVar = 5.0
     default_max_tokens: int
-    _compiled: set[str | None] = field(default_factory=set)  # templates used before
+    _compiled: set[str | None] = field(default_factory=set)  # templates that are compiled
 
     def decide(self, request: Request) -> Verdict | Awaitable[Verdict]:
         most = request.model.body.max_context_tokens
@@ -54,6 +54,8 @@ class WritePrompt:
         messages = [_plain(message) for message in request.chat.messages]
         try:
             template = chat_template(body.chat_template)
+            if len(self._compiled) >= COMPILED:
+                self._compiled.clear()  # of those used since then, none has been dropped
             self._compiled.add(body.chat_template)
             prompt = template.prompt(messages, now=datetime.fromtimestamp(request.now, UTC))
         except ConversationRefused as refused:

@@ -5,7 +5,7 @@ refused by name, unless its value asks for what we do anyway.
 """
 
 import re
-from typing import Annotated, Any, Final, Literal, TypeAlias
+from typing import Annotated, Any, Final, Literal, TypeAlias, get_args
 
 import msgspec
 from msgspec import Meta, Struct
@@ -14,6 +14,7 @@ from headgate_gateway.refusals import Code, Refusal
 
 Penalty: TypeAlias = Annotated[float, Meta(ge=-2, le=2)]
 Tokens: TypeAlias = Annotated[int, Meta(ge=1, le=2**31 - 1)]
+Role: TypeAlias = Literal["system", "developer", "user", "assistant", "tool"]
 StopWord: TypeAlias = Annotated[str, Meta(min_length=1, max_length=256)]
 
 
@@ -41,7 +42,7 @@ class ToolCall(Struct, forbid_unknown_fields=True):
 class Message(Struct, forbid_unknown_fields=True):
     """One turn, also as the SDK gives it back from an earlier answer."""
 
-    role: Literal["system", "developer", "user", "assistant", "tool"]
+    role: Role
     content: str | list[TextPart | RefusalPart] | None = None
     name: str | None = None
     tool_calls: list[ToolCall] | None = None
@@ -149,6 +150,8 @@ HARMLESS: Final[dict[str, tuple[Any, ...]]] = {
 }
 """Values besides null that ask for nothing that we do not do."""
 
+LONGEST_WORDS: Final = 128
+"""Characters of a finding or of a client's own field name that an answer repeats."""
 _DECODE: Final = msgspec.json.Decoder(ChatRequest).decode
 _PATH: Final = re.compile(r" - at `\$\.?(.*)`$")
 _FIELD: Final = re.compile(r"(?:required|unknown) field `([^`]*)`")
@@ -202,7 +205,7 @@ def _missing(param: str) -> Refusal:
 
 
 def _invalid(found: str) -> Refusal:
-    """Turn the decoder's finding into ours. It names types and fields, never the client's text.
+    """Turn the decoder's finding into ours: the field, what is wrong, and what would be right.
 
     >>> _invalid("Expected `str`, got `int` - at `$.messages[0].content`").param
     'messages[0].content'
@@ -212,9 +215,20 @@ def _invalid(found: str) -> Refusal:
     what = _PATH.sub("", found)
     field = _FIELD.search(what)
     if field is None:
+        what = what[:LONGEST_WORDS]
+        if what.startswith("Invalid"):
+            what += f"; use {' or '.join(_words(where))}"
         named = f"'{where}': {what}." if where else f"{what}."
         return Refusal(Code.INVALID_VALUE, 400, named, where or None)
-    param = f"{where}.{field.group(1)}" if where else field.group(1)
+    name = field.group(1)[:LONGEST_WORDS]
+    param = f"{where}.{name}" if where else name
     if "unknown" in what:
-        return Refusal(Code.UNKNOWN_PARAMETER, 400, f"Unknown parameter: '{param[:128]}'.", param)
+        return Refusal(Code.UNKNOWN_PARAMETER, 400, f"Unknown parameter: '{param}'.", param)
     return _missing(param)
+
+
+def _words(where: str) -> tuple[str, ...]:
+    """List the words that this field takes."""
+    if where.endswith(".role"):
+        return get_args(Role)
+    return ("text", "refusal") if ".content[" in where else ("function",)
