@@ -2,7 +2,10 @@ from dataclasses import dataclass, field
 
 from hypothesis import given, strategies as st
 
-from headgate_controllers.modeldeployment.surge import Running, spread, surge
+from headgate_api.modeldeployment import ModelDeploymentSpec
+from headgate_controllers.modeldeployment.surge import Running, spread, surge, wanted
+
+from .models import spec, variant
 
 BOUNDS = st.lists(
     st.tuples(st.integers(0, 5), st.none() | st.integers(1, 9)).map(
@@ -134,3 +137,35 @@ class TestSurge:
         olds = [Running("old", "a", replicas=2, answering=1)]
         assert {"old": 1} == surge({"a": 2}, {}, olds, stuck=True).old
         assert {"old": 2} == surge({"a": 2}, {}, olds, stuck=False).old
+
+    def test_the_cohort_with_the_most_answering_pods_stands_in_first(self) -> None:
+        olds = [Running("x", "a", replicas=3, answering=1), Running("y", "a", 3, answering=3)]
+        assert {"x": 0, "y": 2} == surge({"a": 2}, {}, olds).old
+
+    def test_a_variants_own_pods_stand_in_before_those_of_others(self) -> None:
+        olds = [Running("x", "b", replicas=1, answering=1), Running("y", "a", 1, answering=1)]
+        news = {"b": Running("new-b", "b", 1, answering=1)}
+        assert {"x": 0, "y": 1} == surge({"a": 1, "b": 1}, news, olds).old
+
+    def test_pods_that_still_answer_on_their_way_out_bring_no_pod_back(self) -> None:
+        """Four answer, but their Deployment is asked for two or one already."""
+        news = {"b": Running("new-b", "b", replicas=2, answering=4)}
+        assert 2 == surge({"a": 3, "b": 0}, news, []).new["b"]
+        old = Running("old", "a", replicas=1, answering=4)
+        assert {"old": 1} == surge({"a": 3}, {}, [old]).old
+
+
+class TestWanted:
+    def test_variants_share_the_pool_within_their_bounds(self) -> None:
+        variants = (
+            variant("a", maxReplicas=1),
+            variant("b", replicas=4),
+            variant("c"),
+            variant("d", minReplicas=2),
+        )
+        read = ModelDeploymentSpec.model_validate(spec(*variants, replicas=6))
+        assert {"a": 1, "b": 4, "c": 3, "d": 2} == wanted(read)
+
+    def test_who_is_suspended_wants_nothing(self) -> None:
+        read = ModelDeploymentSpec.model_validate(spec(variant(replicas=2), suspend=True))
+        assert {"bf16": 0} == wanted(read)

@@ -228,6 +228,10 @@ class World:
         if answer is not None:
             self.answers[pod["metadata"]["uid"]] = answer
 
+    def turn_away(self, pod: Manifest) -> None:
+        """Delete a pod that takes its time to go."""
+        pod["metadata"]["deletionTimestamp"] = stamp(self.now)
+
     def turn_unready(self, pod: Manifest) -> None:
         pod["status"]["conditions"] = []
 

@@ -73,7 +73,7 @@ def scaled(seen: Observed, going: Rollout) -> Iterator[tuple[Key, int]]:
     """Make old cohorts smaller: their manifests are gone with the spec that they came from."""
     namespace = seen.subject.identity.namespace
     for old in going.olds:
-        if old.replicas != going.sizes.old[old.name]:
+        if going.sizes.old[old.name] < old.replicas:
             yield Key("Deployment", namespace, old.name), going.sizes.old[old.name]
 
 

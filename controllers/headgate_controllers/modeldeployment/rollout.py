@@ -46,16 +46,12 @@ class Rollout:
 
     @property
     def complete(self) -> bool:
-        return self.answered == self.asked and not self.changing
+        return self.answered == self.asked
 
     @property
     def drained(self) -> tuple[Deployed, ...]:
         """Old Deployments that have no pod and get none."""
-        return tuple(
-            old
-            for old in self.olds
-            if not (old.replicas or self.sizes.old[old.name] or old.name in self.occupied)
-        )
+        return tuple(old for old in self.olds if not (old.replicas or old.name in self.occupied))
 
     def lacking(self) -> tuple[str, ...]:
         """Variants that have fewer pods that answer than are wanted."""

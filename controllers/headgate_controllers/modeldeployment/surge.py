@@ -86,7 +86,7 @@ def surge(
     if stuck:
         olds = [replace(old, replicas=min(old.replicas, old.answering)) for old in olds]
     answering = {name: news[name].answering if name in news else 0 for name in wanted}
-    missing = {name: max(0, count - answering[name]) for name, count in wanted.items()}
+    missing = {name: count - answering[name] for name, count in wanted.items()}
     # Pods of a variant that has lost a part of the pool: those that answer can stand in.
     surplus = [
         Running(new.name, name, more, more)
@@ -103,15 +103,10 @@ def surge(
 
     # What answers goes first; then a variant's own pods before those of other variants.
     own = [(name, old) for name in wanted for old in _best(olds) if old.variant == name]
-    others = [
-        (name, cohort)
-        for name in wanted
-        for cohort in _best([*olds, *surplus])
-        if cohort.variant != name
-    ]
-    for name, cohort in (*own, *others):
+    every = [(name, cohort) for name in wanted for cohort in _best([*olds, *surplus])]
+    for name, cohort in (*own, *every):
         stand_in(name, cohort, min(cohort.answering, cohort.replicas))
-    for name, cohort in (*own, *others):
+    for name, cohort in (*own, *every):
         stand_in(name, cohort, cohort.replicas)
     sizes = {name: count - stands_in[name] for name, count in wanted.items()}
     surging = next((name for name, count in stands_in.items() if count), None)
