@@ -26,6 +26,10 @@ MODEL_SERVER: Final = "model-server"
 GATEWAY: Final = "gateway"
 OPERATOR: Final = "operator"
 
+GATEWAY_AUDIENCE: Final = f"{GROUP}/gateway"
+"""Whom tokens for the gateways' admin port are made out to. The API server takes none of them, so
+whoever gets hold of one can read reports, and nothing else."""
+
 HTTP_PORT: Final = 8000
 GRPC_PORT: Final = 8001
 METRICS_PORT: Final = 8002

@@ -1,9 +1,14 @@
-"""Whether a service account's token opens a path: asked of the API server, remembered a while."""
+"""Whether a service account's token opens a path: asked of the API server, remembered a while.
+
+Only tokens that were made for gateways count. One for the API server travels this port by mistake,
+and saying yes would teach people to send it.
+"""
 
 from collections.abc import Callable
 from hashlib import sha256
 from typing import Final
 
+from headgate_api.labels import GATEWAY_AUDIENCE
 from headgate_gateway.admin import Access
 from headgate_kube.client import Client
 from headgate_kube.resources import SUBJECT_ACCESS_REVIEWS, TOKEN_REVIEWS
@@ -35,10 +40,12 @@ class KubernetesAccess:
         review = await self._client.create(TOKEN_REVIEWS, None, {
             "apiVersion": TOKEN_REVIEWS.api_version,
             "kind": TOKEN_REVIEWS.kind,
-            "spec": {"token": token},
+            "spec": {"token": token, "audiences": [GATEWAY_AUDIENCE]},
         })  # fmt: skip
         status = review.get("status", {})
-        if not status.get("authenticated"):
+        # An authenticator that knows no audiences takes any token, and then names none.
+        ours = GATEWAY_AUDIENCE in (status.get("audiences") or ())
+        if not status.get("authenticated") or not ours:
             return "unknown"
         user = status["user"]
         answer = await self._client.create(SUBJECT_ACCESS_REVIEWS, None, {

@@ -17,6 +17,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from headgate_api.errors import HeadgateError
+from headgate_api.labels import GATEWAY_AUDIENCE
 from headgate_gateway.feedback import Feedback
 from headgate_gateway.snapshots import Snapshots
 
@@ -24,6 +25,7 @@ Access: TypeAlias = Literal["allowed", "forbidden", "unknown"]
 Authorize: TypeAlias = Callable[[str, str], Awaitable[Access]]
 """From a bearer token and a path to whether its owner may GET it. Raises `HeadgateError`."""
 
+SEND: Final = f"send a service account's token for the audience {GATEWAY_AUDIENCE}"
 NO_STORE: Final = {"cache-control": "no-store"}
 
 
@@ -59,7 +61,7 @@ def application(
         async def answer(request: Request) -> Response:
             scheme, _, token = request.headers.get("authorization", "").partition(" ")
             if scheme.lower() != "bearer" or not token:
-                return PlainTextResponse("send a service account's token", 401)
+                return PlainTextResponse(SEND, 401)
             try:
                 access = await authorize(token, request.url.path)
             except HeadgateError as error:
@@ -71,7 +73,7 @@ def application(
                 case "forbidden":
                     return PlainTextResponse("this account may not get this path", 403)
                 case "unknown":
-                    return PlainTextResponse("the token is not valid", 401)
+                    return PlainTextResponse(f"the token is not valid; {SEND}", 401)
 
         return answer
 

@@ -201,7 +201,7 @@ class Gateways:
 
 @dataclass(frozen=True, slots=True)
 class AskByHttp:
-    """Asks a gateway's admin port, with a token that it has checked by the API server."""
+    """Asks a gateway's admin port, with a token that only gateways take."""
 
     http: aiohttp.ClientSession
     port: int

@@ -51,8 +51,9 @@ class Settings(BaseSettings):
     """Base URL of the gateways' Service for OpenAI clients in this cluster, as status.url tells."""
     gateway_port: Annotated[int, Field(ge=1, le=65535)] = 9090
     """Admin port of the gateways."""
-    gateway_token: Path = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
-    """File with the token that we show to gateways; read again for every round, as it rotates."""
+    gateway_token: Path = Path("/var/run/secrets/headgate.dev/gateway/token")
+    """File with the token that we show to gateways, good for nobody else: any pod with a gateway's
+    labels gets to see it. Read again for every round, as it rotates."""
 
     @field_validator("watch_namespaces", mode="before")
     @classmethod

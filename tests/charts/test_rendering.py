@@ -5,6 +5,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from headgate_api.labels import GATEWAY_AUDIENCE
 from headgate_gateway.settings import Settings as GatewaySettings
 from headgate_operator.settings import Settings as OperatorSettings
 
@@ -191,10 +192,24 @@ def test_settings_of_the_operator() -> None:
         "HEADGATE_OPERATOR_GATEWAY_URL": f"http://headgate-gateway.{NAMESPACE}.svc:80/v1",
         "HEADGATE_OPERATOR_OWNER": "headgate-owner",
         "HEADGATE_OPERATOR_PORT": "9090",
+        "HEADGATE_OPERATOR_GATEWAY_TOKEN": "/var/run/secrets/headgate.dev/gateway/token",
         "HEADGATE_OPERATOR_LEASE_DURATION": "5",
         "HEADGATE_OPERATOR_RENEW_DEADLINE": "3",
         "HEADGATE_OPERATOR_RETRY_PERIOD": "1",
     } == env
+
+
+def test_the_operator_shows_gateways_a_token_that_only_gateways_take() -> None:
+    (volume,) = render().pod_spec("operator")["volumes"]
+    (source,) = volume["projected"]["sources"]
+    (mount,) = render().container("operator")["volumeMounts"]
+    env = {item["name"]: item["value"] for item in render().container("operator")["env"]}
+
+    assert GATEWAY_AUDIENCE == source["serviceAccountToken"]["audience"]
+    assert volume["name"] == mount["name"]
+    assert env["HEADGATE_OPERATOR_GATEWAY_TOKEN"] == (
+        f"{mount['mountPath']}/{source['serviceAccountToken']['path']}"
+    )
 
 
 def test_settings_of_a_gateway() -> None:

@@ -9,7 +9,9 @@ from urllib.error import HTTPError
 import pytest
 import yaml
 
+from headgate_api.labels import GATEWAY_AUDIENCE
 from headgate_cluster.commands import until
+from headgate_cluster.errors import ClusterError
 from headgate_cluster.light import LightCluster
 from headgate_cluster.processes import Server, free_ports
 
@@ -20,15 +22,20 @@ pytestmark = pytest.mark.apiserver
 PROGRAMS = {"operator": ("headgate-operator",), "gateway": ("headgate", "serve")}
 
 
-def token(cluster: LightCluster, part: str) -> str:
-    return cluster.kubectl("create", "token", f"headgate-{part}", "-n", NAMESPACE).strip()
+def token(cluster: LightCluster, part: str, *more: str) -> str:
+    return cluster.kubectl("create", "token", f"headgate-{part}", "-n", NAMESPACE, *more).strip()
 
 
-def kubeconfig(cluster: LightCluster, part: str, folder: Path) -> Path:
-    """Access to the API server as the part's service account."""
+def for_gateways(cluster: LightCluster, part: str) -> str:
+    """What the kubelet puts into the part's pod, if it may have one at all."""
+    return token(cluster, part, f"--audience={GATEWAY_AUDIENCE}")
+
+
+def kubeconfig(cluster: LightCluster, part: str, folder: Path, bearer: str) -> Path:
+    """Access to the API server with a token of the part's service account."""
     config = yaml.safe_load(cluster.kubeconfig.read_text())
     for user in config["users"]:
-        user["user"] = {"token": token(cluster, part)}
+        user["user"] = {"token": bearer}
     path = folder / f"{part}.kubeconfig"
     path.write_text(yaml.safe_dump(config))
     return path
@@ -53,7 +60,8 @@ def start(release: LightCluster, tmp_path: Path) -> Iterator[Callable[..., Serve
         def started(part: str, **more: str) -> Server:
             settings = {item["name"]: item["value"] for item in render().container(part)["env"]}
             settings |= {f"HEADGATE_{part.upper()}_{name}": value for name, value in more.items()}
-            settings |= {"KUBECONFIG": str(kubeconfig(release, part, tmp_path))}
+            access = kubeconfig(release, part, tmp_path, token(release, part))
+            settings |= {"KUBECONFIG": str(access)}
             program, *arguments = PROGRAMS[part]
             server = Server.start(part, BIN / program, *arguments, folder=tmp_path, **settings)
             running.callback(server.stop)
@@ -89,11 +97,31 @@ def test_the_programs_get_along_with_the_rights_of_their_accounts(
     )
     gateway.wait_for(f"http://127.0.0.1:{admin_port}/readyz", seconds=60)
     report = f"http://127.0.0.1:{admin_port}/snapshot"
-    asked = {part: get(report, token(release, part)) for part in PROGRAMS}
+    asked = {part: get(report, for_gateways(release, part)) for part in PROGRAMS}
+    for_the_api_server = get(report, token(release, "operator"))
     kubectl("delete", "-f", str(ROOT / "examples" / "quickstart"))
 
     assert {"operator": 200, "gateway": 403} == asked
+    assert 401 == for_the_api_server
     assert 401 == get(report, "made-up")
     for program in (operator, gateway):
         said = program.log.read_text().lower()
         assert [] == [line for line in said.splitlines() if "forbidden" in line or "403" in line]
+
+
+@pytest.mark.parametrize("made_for", ["the API server", "gateways"])
+def test_the_api_server_takes_no_token_that_is_shown_to_gateways(
+    release: LightCluster, tmp_path: Path, made_for: str
+) -> None:
+    """It goes over plain HTTP to whatever pod has a gateway's labels."""
+    make = token if made_for == "the API server" else for_gateways
+    access = kubeconfig(release, "operator", tmp_path, make(release, "operator"))
+
+    def ask() -> str:
+        return release.kubectl("get", "pods", "-n", NAMESPACE, f"--kubeconfig={access}")
+
+    if made_for == "gateways":
+        with pytest.raises(ClusterError, match="must be logged in"):
+            ask()
+    else:
+        assert "" == ask()

@@ -118,9 +118,12 @@ class Reviews:
     async def create(self, resource: Any, namespace: Any, body: dict[str, Any]) -> dict[str, Any]:
         self.asked.append(body)
         if resource.kind == "TokenReview":
-            if body["spec"]["token"] != "good":
+            if body["spec"]["token"] == "bad":
                 return {"status": {"authenticated": False}}
-            return {"status": {"authenticated": True, "user": {"username": "op", "groups": ["g"]}}}
+            user = {"username": "op", "groups": ["g"]}
+            # What no authenticator has looked for comes back without audiences.
+            known = body["spec"]["audiences"] if body["spec"]["token"] == "good" else []
+            return {"status": {"authenticated": True, "audiences": known, "user": user}}
         return {"status": {"allowed": body["spec"]["nonResourceAttributes"]["path"] == "/snapshot"}}
 
 
@@ -131,6 +134,8 @@ async def test_access_is_asked_of_the_api_server_and_remembered_for_a_minute() -
     assert "allowed" == await access("good", "/snapshot")
     assert "forbidden" == await access("good", "/feedback")
     assert "unknown" == await access("bad", "/snapshot")
+    assert "unknown" == await access("for anybody", "/snapshot")
+    assert ["headgate.dev/gateway"] == reviews.asked[0]["spec"]["audiences"]
     spec = reviews.asked[1]["spec"]
     assert ("op", ["g"], "get") == (
         spec["user"],

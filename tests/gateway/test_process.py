@@ -13,6 +13,7 @@ import msgspec
 import pytest
 
 from headgate_api.errors import Conflict
+from headgate_api.labels import GATEWAY_AUDIENCE
 from headgate_api.snapshot import POINTER, POINTER_KEY, SHARD_KEY, Entry, Pointer
 from headgate_cluster.light import LightCluster
 from headgate_cluster.processes import free_ports
@@ -236,8 +237,12 @@ async def test_reports_are_for_service_accounts_with_the_right(
         f"--clusterrole={role}",
         f"--serviceaccount={namespace}:operator",
     )
-    may = kubectl("create", "token", "operator", "-n", namespace).strip()
-    may_not = kubectl("create", "token", "stranger", "-n", namespace).strip()
+
+    def token(account: str, *more: str) -> str:
+        return kubectl("create", "token", account, "-n", namespace, *more).strip()
+
+    ours = f"--audience={GATEWAY_AUDIENCE}"
+    may, may_not = token("operator", ours), token("stranger", ours)
     async with run() as process:
         await ready(process)
         status, body = await get(process, "/snapshot", may)
@@ -245,6 +250,8 @@ async def test_reports_are_for_service_accounts_with_the_right(
         assert 403 == (await get(process, "/feedback", may))[0]
         assert 403 == (await get(process, "/snapshot", may_not))[0]
         assert 401 == (await get(process, "/snapshot", "made up"))[0]
+        status, why = await get(process, "/snapshot", token("operator"))  # for the API server
+        assert (401, True) == (status, GATEWAY_AUDIENCE in why)
 
 
 async def until_slow(condition: Callable[[], bool]) -> None:
