@@ -6,7 +6,7 @@ over a higher epoch: a deposed leader that wakes up late changes nothing.
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol, TypeAlias
@@ -37,7 +37,7 @@ log = structlog.get_logger(__name__)
 
 BATCH: Final = 0.05  # s; changes that come together make one snapshot
 POINTERS_KEPT: Final = 4  # the newest and three older ones: a slow gateway still finds its shards
-AT_ONCE: Final = 8  # shards written at the same time
+AT_ONCE: Final = 8  # shards written, or deleted, at the same time
 PAUSES: Final = (0.2, 10.0)  # s; first and longest wait after a failure
 Version: TypeAlias = tuple[int, int]
 
@@ -211,8 +211,7 @@ class Publisher:
 
     async def _write_shards(self, shards: Shards) -> None:
         missing = [digest for digest in shards.contents if digest not in self._shards]
-        for start in range(0, len(missing), AT_ONCE):
-            batch = missing[start : start + AT_ONCE]
+        for batch in _batches(missing):
             await asyncio.gather(*(self._write_shard(d, shards.contents[d]) for d in batch))
 
     async def _write_shard(self, digest: Digest, content: bytes) -> None:
@@ -244,9 +243,17 @@ class Publisher:
             return
 
     async def _delete_old_shards(self) -> None:
-        for digest in self._shards.difference(*self._kept):
-            self._shards.discard(digest)  # first: `lost` must not take it for a loss
+        old = sorted(self._shards.difference(*self._kept))
+        for batch in _batches(old):
+            self._shards.difference_update(batch)  # first: `lost` must not take it for a loss
+            await asyncio.gather(*map(self._delete_shard, batch))
+
+    async def _delete_shard(self, digest: Digest) -> None:
+        try:
             await self.api.delete(CONFIG_MAPS, self.namespace, f"{POINTER}-{digest}")
+        except HeadgateError:
+            self._shards.add(digest)  # it is there for the next try
+            raise
 
     async def _read_pointer(self) -> Pointer | None:
         try:
@@ -288,6 +295,10 @@ class Publisher:
         metrics.SNAPSHOT_SHARDS.set(len(self._kept[-1]))
         for kind, entries in self._entries.items():
             metrics.SNAPSHOT_ENTRIES.labels(kind).set(len(entries))
+
+
+def _batches(digests: Sequence[Digest]) -> Iterable[Sequence[Digest]]:
+    return (digests[start : start + AT_ONCE] for start in range(0, len(digests), AT_ONCE))
 
 
 def _nothing(_: Entry) -> Iterable[str]:

@@ -198,8 +198,12 @@ async def test_shards_stay_for_three_more_pointers() -> None:
             names.append(f"{POINTER}-{next(filter(None, pointer(api).shards))}")
         subject.accept(ACME, None)
         await next_pointer()
+        there = [name for name in names if ("ConfigMap", SPACE, name) in api.objects]
+        subject.accept(ACME, entry("acme", 7))
+        await next_pointer()  # what the pointer before left behind is gone by now
     kept = [name for name in names if ("ConfigMap", SPACE, name) in api.objects]
-    assert names[3:] == kept
+    assert names[3:] == there[-3:]
+    assert names[2] not in kept
 
 
 async def test_what_somebody_deletes_is_written_again() -> None:
