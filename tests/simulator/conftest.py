@@ -28,7 +28,6 @@ from headgate_controllers.modeldeployment.servers import SERVERS
 
 MODELS = TREE / "images" / "triton-sim" / "models"
 PROBE = TREE / "controllers/headgate_controllers/modeldeployment/files/alive.py"
-sys.path.insert(0, str(MODELS))  # as the served models do in the image
 
 Event = dict[str, Any]
 

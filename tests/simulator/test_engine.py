@@ -2,6 +2,7 @@ import queue
 from collections.abc import Iterator
 
 import pytest
+
 from simulated_llm.answer import Answer
 from simulated_llm.engine import Engine, Progress
 from simulated_llm.prose import Drift

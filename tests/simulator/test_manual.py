@@ -4,10 +4,10 @@ import re
 from dataclasses import fields
 
 import pytest
-from simulated_llm.script import parse
-from simulated_llm.settings import PRECISIONS, Settings
 
 from headgate_cluster.files import TREE
+from simulated_llm.script import parse
+from simulated_llm.settings import PRECISIONS, Settings
 
 MANUAL = (TREE / "docs" / "simulator.md").read_text()
 

@@ -2,6 +2,7 @@ from math import inf
 
 import pytest
 from hypothesis import given, strategies as st
+
 from simulated_llm.answer import Answer
 from simulated_llm.prose import Drift
 from simulated_llm.scheduler import CHUNK, Event, Scheduler, Sequence

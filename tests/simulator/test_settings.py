@@ -1,4 +1,5 @@
 import pytest
+
 from simulated_llm.settings import DEFAULT_SLOTS, PRECISIONS, Precision, Settings, model, parameters
 
 

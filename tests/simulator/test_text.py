@@ -4,6 +4,7 @@ from types import ModuleType
 
 import pytest
 from hypothesis import given, strategies as st
+
 from simulated_llm import prose, script
 from simulated_llm.answer import Ask, answer
 from simulated_llm.prose import Drift
