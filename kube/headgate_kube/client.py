@@ -19,7 +19,15 @@ import aiohttp
 from kubernetes.aio.client.configuration import Configuration
 from kubernetes.aio.client.rest import RESTClientObject
 
-from headgate_api.errors import Conflict, Forbidden, HeadgateError, Invalid, NotFound, Unavailable
+from headgate_api.errors import (
+    Conflict,
+    Forbidden,
+    HeadgateError,
+    Invalid,
+    NotFound,
+    TerminalError,
+    Unavailable,
+)
 from headgate_kube import configuration
 from headgate_kube.resources import BY_KIND, Resource
 
@@ -69,7 +77,14 @@ class Client:
     async def connect(
         cls, *, user_agent: str, kubeconfig: str | None = None, context: str | None = None
     ) -> "Client":
-        return cls(await configuration.load(kubeconfig, context), user_agent=user_agent)
+        """Connect as `configuration.load` says. `TerminalError`: that does not make sense."""
+        settings = await configuration.load(kubeconfig, context)
+        try:
+            return cls(settings, user_agent=user_agent)
+        except OSError as error:  # of TLS
+            raise TerminalError(
+                f"the certificates of {settings.host} are no use: {error}"
+            ) from error
 
     async def close(self) -> None:
         await self._rest.close()

@@ -3,13 +3,18 @@
 import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Final
 
+import yaml
 from kubernetes.aio.client.configuration import Configuration
 from kubernetes.aio.config.config_exception import ConfigException
 from kubernetes.aio.config.incluster_config import load_incluster_config
 from kubernetes.aio.config.kube_config import KubeConfigLoader, load_kube_config
 
 from headgate_api.errors import TerminalError
+
+SENSELESS: Final = (ConfigException, OSError, yaml.YAMLError, TypeError, ValueError)
+"""What the library raises where a file is not there, is no YAML, or is not shaped as it should."""
 
 
 async def load(kubeconfig: str | None = None, context: str | None = None) -> Configuration:
@@ -31,7 +36,7 @@ async def load(kubeconfig: str | None = None, context: str | None = None) -> Con
             client_configuration=configuration,
             persist_config=False,
         )
-    except (ConfigException, OSError) as error:
+    except SENSELESS as error:
         raise TerminalError(f"no way to reach a Kubernetes API server: {error}") from error
     if hasattr(loader, "exec_plugin_expiry"):
         configuration.refresh_api_key_hook = _ask_plugin_again(loader)  # type: ignore[assignment]
