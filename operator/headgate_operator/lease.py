@@ -19,6 +19,7 @@ from headgate_api.errors import HeadgateError, NotFound
 from headgate_kube.client import Object
 from headgate_kube.resources import LEASES, Resource
 from headgate_operator.metrics import LEADER
+from headgate_operator.owner import Owners
 
 log = structlog.get_logger(__name__)
 
@@ -46,6 +47,8 @@ class Elector:
     duration: float = 15.0  # s; others wait so long after they last saw us renew
     deadline: float = 10.0  # s; we stop so long after we last did
     period: float = 2.0  # s between two tries
+    owners: Owners = ()
+    """Whom the Lease belongs to. Written by each new leader: one from a backup has another uid."""
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     epoch: int = -1
@@ -127,6 +130,7 @@ class Elector:
         else:
             epoch = max(spec.get("leaseTransitions", 0) + 1, await lowest_epoch())
             spec |= self._ours(stamp, epoch)
+            lease["metadata"] |= {"ownerReferences": list(self.owners)}
         await self.api.replace(LEASES, lease)
         self.epoch = spec["leaseTransitions"]
         return True
@@ -138,10 +142,11 @@ class Elector:
         return self.clock() < self._seen[1] + seconds
 
     async def _create(self, stamp: str, epoch: int) -> None:
+        meta = {"name": self.name, "namespace": self.namespace}
         body = {
             "apiVersion": LEASES.api_version,
             "kind": LEASES.kind,
-            "metadata": {"name": self.name, "namespace": self.namespace},
+            "metadata": meta | {"ownerReferences": list(self.owners)},
             "spec": self._ours(stamp, epoch),
         }
         await self.api.create(LEASES, self.namespace, body)

@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import structlog
 
@@ -17,6 +17,7 @@ from headgate_operator.events import Recorder
 from headgate_operator.feed import Feed
 from headgate_operator.gateways import Ask, Gateways
 from headgate_operator.lease import Elector
+from headgate_operator.owner import Owners, owners
 from headgate_operator.passes import Passes, work
 from headgate_operator.prober import AT_ONCE, Probe, Prober
 from headgate_operator.publisher import Publisher
@@ -29,6 +30,7 @@ from headgate_operator.writer import Writer
 
 log = structlog.get_logger(__name__)
 
+Read = TypeVar("Read")
 PATIENCE: Final = 2.0  # s between two tries to read what nothing can start without
 
 
@@ -67,7 +69,6 @@ class Operator:
         self.publisher = Publisher(
             client,
             settings.namespace,
-            settings.owner,
             leads=lambda: self.elector.leads,
             holds={c.kind: c.holds for c in controllers},
         )
@@ -145,6 +146,7 @@ class Operator:
 
     async def _lead(self, tasks: asyncio.TaskGroup) -> None:
         """Wait to be elected, then do all that only one may do."""
+        self.elector.owners = self.publisher.owners = await _patiently(self._owners)
         await self.elector.acquire(self.publisher.next_epoch)
         tasks.create_task(self.elector.hold())
         await _patiently(self.publisher.load)
@@ -159,6 +161,9 @@ class Operator:
         for _ in range(AT_ONCE):
             tasks.create_task(work(self.probes, self.prober.run))
         self.feed.start(self.publisher.keys())
+
+    async def _owners(self) -> Owners:
+        return await owners(self.client, self.settings.namespace, self.settings.owner)
 
     def _passes(self, controller: Controller[Any]) -> Passes[Any]:
         settings = self.settings
@@ -185,7 +190,7 @@ async def _until(stop: asyncio.Event) -> None:
     raise Stopped
 
 
-async def _patiently(read: Callable[[], Awaitable[None]]) -> None:
+async def _patiently(read: Callable[[], Awaitable[Read]]) -> Read:
     """Try until the API server answers: it may come up later than we do."""
     while True:
         try:

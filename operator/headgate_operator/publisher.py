@@ -31,6 +31,7 @@ from headgate_kube.client import Client, Object
 from headgate_kube.resources import CONFIG_MAPS, Resource
 from headgate_kube.watch import Gone, watch
 from headgate_operator import metrics
+from headgate_operator.owner import Owners
 from headgate_policy.snapshot import Compiler, Shards, decode_pointer, decode_shard, encode_pointer
 
 log = structlog.get_logger(__name__)
@@ -69,10 +70,11 @@ class Publisher:
 
     api: Api
     namespace: str
-    owner: str | None
     leads: Callable[[], bool]
     holds: Mapping[str, Callable[[Entry], Iterable[str]]] = field(default_factory=dict)
     published: Callable[[Iterable[Entry]], None] = lambda _: None  # told what a pointer has new
+    owners: Owners = ()
+    """Whom the ConfigMaps belong to."""
     version: Version = (0, 0)
     """(epoch, sequence) of the pointer that we read or wrote last."""
     _entries: dict[str, dict[Key, Entry]] = field(default_factory=lambda: {k: {} for k in BODIES})
@@ -84,7 +86,6 @@ class Publisher:
     _pointer: str | None = None  # its resourceVersion; None: there is none
     _shards: set[Digest] = field(default_factory=set)  # ConfigMaps that exist
     _kept: deque[frozenset[Digest]] = field(default_factory=lambda: deque(maxlen=POINTERS_KEPT))
-    _owners: list[Object] = field(default_factory=list)
 
     # What passes ask and say.
 
@@ -131,8 +132,6 @@ class Publisher:
         )
         self._shards = {item["metadata"]["name"].removeprefix(f"{POINTER}-") for item in found}
         self._kept.append(frozenset(self._shards))
-        if self.owner is not None:
-            self._owners = [_owned_by(await self.api.get(CONFIG_MAPS, self.namespace, self.owner))]
         pointer = await self._read_pointer()
         for digest in pointer.shards if pointer else ():
             for entry in await self._read_shard(digest) if digest else ():
@@ -285,7 +284,7 @@ class Publisher:
         return {
             "apiVersion": "v1",
             "kind": "ConfigMap",
-            "metadata": meta | {"ownerReferences": self._owners},
+            "metadata": meta | {"ownerReferences": list(self.owners)},
             "data": {entry: content.decode()},
         }
 
@@ -303,8 +302,3 @@ def _batches(digests: Sequence[Digest]) -> Iterable[Sequence[Digest]]:
 
 def _nothing(_: Entry) -> Iterable[str]:
     return ()
-
-
-def _owned_by(owner: Object) -> Object:
-    meta = owner["metadata"]
-    return {"apiVersion": "v1", "kind": "ConfigMap", "name": meta["name"], "uid": meta["uid"]}

@@ -25,7 +25,7 @@ class Settings(BaseSettings):
     runtime_image: Annotated[str, Field(min_length=1)]
     """Image of model pods whose ModelDeployment names none."""
     owner: str | None = None
-    """A ConfigMap of the chart that owns the snapshot, so that uninstalling takes it along."""
+    """A ConfigMap of the chart that owns snapshot and Lease: uninstalling takes them along."""
     kubeconfig: Path | None = None
     """Instead of $KUBECONFIG or the pod's service account."""
 

@@ -7,6 +7,7 @@ import pytest
 from headgate_api.errors import Unavailable
 from headgate_kube.resources import LEASES
 from headgate_operator.lease import Elector, LeaseLost
+from headgate_operator.owner import owners
 
 from .fake_api import FakeApi
 
@@ -129,6 +130,22 @@ async def test_a_lease_from_a_backup_gives_no_epoch_below_the_one_in_force() -> 
     assert 7 == a.epoch
     spec = (await api.get(LEASES, "headgate", "lease"))["spec"]
     assert ("a", 7) == (spec["holderIdentity"], spec["leaseTransitions"])
+
+
+async def test_the_lease_belongs_to_the_release_also_when_an_older_one_is_there() -> None:
+    api, clock = FakeApi(), Clock()
+    api.put({"kind": "ConfigMap", "metadata": {"name": "owner", "namespace": "headgate"}})
+    uid = api.objects["ConfigMap", "headgate", "owner"]["metadata"]["uid"]
+    first, second = elector(api, clock, "a"), elector(api, clock, "b")
+    await first.acquire(one)
+    await first.release()
+    second.owners = await owners(api, "headgate", "owner")
+
+    await second.acquire(one)
+
+    wanted = [{"apiVersion": "v1", "kind": "ConfigMap", "name": "owner", "uid": uid}]
+    lease = await api.get(LEASES, "headgate", "lease")
+    assert wanted == lease["metadata"]["ownerReferences"]
 
 
 async def test_a_leader_whose_lease_was_deleted_makes_no_new_one() -> None:

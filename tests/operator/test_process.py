@@ -326,7 +326,7 @@ async def test_a_frozen_leader_is_replaced_and_its_late_write_refused(
     """Frozen means: its publisher still believes, and nothing renews its lease."""
     frozen = await operator()
     first = await seen(client, CONFIG_MAPS, namespace, POINTER)
-    late = Publisher(client, namespace, None, leads=lambda: True)
+    late = Publisher(client, namespace, leads=lambda: True)
     await late.load()
     frozen.stop.set()
     await frozen.task

@@ -19,6 +19,7 @@ from headgate_api.snapshot import (
     TenantBody,
 )
 from headgate_controllers.contract import Key
+from headgate_operator.owner import owners
 from headgate_operator.publisher import Publisher, StaleLeader
 from headgate_policy.snapshot import decode_pointer, decode_shard, encode_pointer, make_entry
 
@@ -35,7 +36,7 @@ def entry(tenant: str, generation: int = 1, key: Key = ACME) -> Entry:
 
 
 def publisher(api: FakeApi, leads: Callable[[], bool] = lambda: True, **more: Any) -> Publisher:
-    return Publisher(api, SPACE, None, leads=leads, **more)
+    return Publisher(api, SPACE, leads=leads, **more)
 
 
 def pointer(api: FakeApi) -> Pointer:
@@ -241,7 +242,8 @@ async def test_the_snapshot_belongs_to_an_object_of_the_chart() -> None:
     api = FakeApi()
     owner = {"kind": "ConfigMap", "metadata": {"name": "chart", "namespace": SPACE, "uid": "c"}}
     api.put(owner)
-    subject = Publisher(api, SPACE, "chart", leads=lambda: True)
+    owned = await owners(api, SPACE, "chart")
+    subject = Publisher(api, SPACE, leads=lambda: True, owners=owned)
     await subject.load()
     async with publishing(subject):
         found = api.objects["ConfigMap", SPACE, POINTER]["metadata"]["ownerReferences"]
