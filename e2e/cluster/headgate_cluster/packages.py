@@ -31,6 +31,10 @@ FULL: Final = {
 """Command or file -> package, for regions and images."""
 
 
+LOCK_SECONDS: Final = 120
+"""A fresh machine updates itself at first: apt-get waits for that instead of giving up at once."""
+
+
 def present(name: str) -> bool:
     if name.startswith("/"):
         return Path(name).exists()
@@ -63,6 +67,7 @@ def _apt(verb: str, words: Iterable[str]) -> None:
     options = ("-y", "--no-install-recommends") if verb == "install" else ()
     run_long(
         "apt-get",
+        f"--option=DPkg::Lock::Timeout={LOCK_SECONDS}",
         verb,
         *options,
         *words,
