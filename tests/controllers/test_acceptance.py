@@ -30,6 +30,8 @@ def test_without_labels_on_nodes_the_message_says_which_label_it_wants() -> None
         'Accepted=False UnknownGPUClass: spec.variants[bf16].gpu.products: "H1OO" is unknown; '
         "nodes here have no GPUs with the label nvidia.com/gpu.product"
     ) == told(world.settle(key))[0]
+    world.node("n2", A100)
+    assert told(world.settle(key))[0].endswith(f"; nodes here have {A100}")
 
 
 def test_a_model_repository_may_have_any_name() -> None:

@@ -666,7 +666,9 @@ class TestSnapshot:
         world.apply("ModelDeployment", "llama", spec(runtime={"image": "triton:2"}))
         (pod,) = world.pods(old)
         del world.objects[key_of(pod)]
-        assert old in [cohort.name for cohort in body(world.settle(key)).cohorts]
+        plan = world.settle(key)
+        assert old in [cohort.name for cohort in body(plan).cohorts]
+        assert ((), ()) == (plan.scaled, plan.unwanted)
 
     def test_a_model_is_known_before_its_pods_answer(self) -> None:
         world, key = world_with(spec(model={"name": "gpt", "maxContextTokens": 4096}))
