@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Final, Literal, TypeAlias
 
 import msgspec
+import structlog
 import uvicorn
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import CollectorRegistry
@@ -20,6 +21,8 @@ from headgate_api.errors import HeadgateError
 from headgate_api.labels import GATEWAY_AUDIENCE
 from headgate_gateway.feedback import Feedback
 from headgate_gateway.snapshots import Snapshots
+
+log = structlog.get_logger(__name__)
 
 Access: TypeAlias = Literal["allowed", "forbidden", "unknown"]
 Authorize: TypeAlias = Callable[[str, str], Awaitable[Access]]
@@ -64,8 +67,9 @@ def application(
                 return PlainTextResponse(SEND, 401)
             try:
                 access = await authorize(token, request.url.path)
-            except HeadgateError as error:
-                return PlainTextResponse(f"the token could not be checked: {error}", 503)
+            except HeadgateError as error:  # the words are not for whoever asks
+                log.warning("token not checked", path=request.url.path, error=str(error))
+                return PlainTextResponse("the token could not be checked", 503)
             match access:
                 case "allowed":
                     headers = {**NO_STORE, "content-type": "application/json"}

@@ -92,8 +92,7 @@ class Answer:
 
     def tell(self) -> None:
         seconds = self._clock() - self._started
-        name = self._exchange.id
-        self._chat.teller.tell(name, self._request, self._call, self.outcome, seconds)
+        self._chat.teller.tell(self._request, self._call, self.outcome, seconds)
 
     async def _stream(self, call: Call) -> None:
         """Send text as it comes. Status and headers wait for the first of it, or a heartbeat."""

@@ -35,12 +35,9 @@ class Teller:
     metrics: Metrics
     feedback: Feedback
 
-    def tell(
-        self, name: str, request: Request, call: Call | None, outcome: Outcome, seconds: float
-    ) -> None:
+    def tell(self, request: Request, call: Call | None, outcome: Outcome, seconds: float) -> None:
         self.metrics.requests.of(str(outcome.status), outcome.code).add()
         facts: dict[str, object] = {
-            "id": name,
             "status": outcome.status,
             "code": outcome.code or "ok",
             "duration_s": round(seconds, 4),

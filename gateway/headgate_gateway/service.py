@@ -8,6 +8,7 @@ from urllib.parse import unquote
 
 import msgspec
 import structlog
+from structlog.contextvars import bind_contextvars
 
 from headgate_gateway.chat import Chat
 from headgate_gateway.edge.errors import JSON, refuse, respond
@@ -37,11 +38,12 @@ class Service:
     metrics: Metrics
 
     async def __call__(self, exchange: Exchange) -> None:
+        bind_contextvars(id=exchange.id)  # in all that this task logs
         try:
             await self._answer(exchange)
         except Exception:  # the one place: counted, told, and never silent
             self.metrics.bugs.of().add()
-            log.exception("bug", id=exchange.id)
+            log.exception("bug")
             if not exchange.closed:
                 await refuse(exchange, BUG)
 

@@ -86,6 +86,7 @@ async def test_reports_are_for_accounts_that_may(
     async with admin(running, access=access) as http:
         answer = await http.get(path, headers={"authorization": authorization})
     assert status == answer.status_code
+    assert "API server" not in answer.text
 
 
 async def test_reports_tell_version_and_counters(start: Start) -> None:

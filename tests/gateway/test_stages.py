@@ -1,11 +1,14 @@
 """What each stage says, seen through whole requests without a network."""
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from hashlib import sha256
 from typing import Any, get_args
 
 import pytest
+from structlog.contextvars import merge_contextvars
+from structlog.testing import capture_logs
 
 from headgate_api.snapshot import (
     Identity,
@@ -327,6 +330,19 @@ async def test_a_rule_sees_all_that_a_client_can_write(
     assert "No card numbers." == exchange.events[0]["error"]["message"]
     assert 0 == running.upstreams[0].requests
     assert 200 == (await say(running, {"role": "user", "content": "hello"})).status
+
+
+async def test_all_that_is_logged_of_a_request_bears_its_id_and_none_of_its_text(
+    start: Start,
+) -> None:
+    running = await start(saying("Hi"), entries=(MODEL, TENANT, safety()))
+    with capture_logs(processors=[merge_contextvars]) as lines:
+        await asyncio.create_task(say(running, {"role": "user", "content": CARD}))
+
+    assert ["input rule matched", "request"] == [line["event"] for line in lines]
+    assert {"test-1"} == {line["id"] for line in lines}
+    assert CARD not in repr(lines)
+    assert KEY not in repr(lines)
 
 
 async def test_a_shadow_policy_counts_and_lets_pass(start: Start) -> None:
