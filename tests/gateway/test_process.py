@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator, Callable
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -15,33 +14,17 @@ import pytest
 from headgate_api.errors import Conflict
 from headgate_api.labels import GATEWAY_AUDIENCE
 from headgate_api.snapshot import POINTER, POINTER_KEY, SHARD_KEY, Entry, Pointer
-from headgate_cluster.light import LightCluster
 from headgate_cluster.processes import free_ports
 from headgate_gateway.main import Process
 from headgate_gateway.settings import Settings
 from headgate_kube.client import Client
-from headgate_kube.resources import CONFIG_MAPS, NAMESPACES, PODS
+from headgate_kube.resources import CONFIG_MAPS, PODS
 from headgate_policy.snapshot import compile_shards, encode_pointer
 
 from .conftest import KEY, MODEL, NAME, TENANT, pod, until
 from .upstream import Upstream, saying
 
 pytestmark = pytest.mark.apiserver
-NUMBERS = count(1)
-
-
-@pytest.fixture
-async def client(control_plane: LightCluster) -> AsyncIterator[Client]:
-    client = await Client.connect(user_agent="tests", kubeconfig=str(control_plane.kubeconfig))
-    yield client
-    await client.close()
-
-
-@pytest.fixture
-async def namespace(client: Client) -> str:
-    name = f"gateway-{next(NUMBERS)}"
-    await client.create(NAMESPACES, None, {"metadata": {"name": name}})
-    return name
 
 
 async def publish(
