@@ -64,7 +64,9 @@ class Process:
         self.gateway = Gateway(
             region=settings.region,
             pods=pods,
-            limits=Limits(body_bytes=settings.max_body_bytes),
+            limits=Limits(
+                body_bytes=settings.max_body_bytes, bodies_bytes=settings.max_bodies_bytes
+            ),
             patience=Patience(
                 connect=settings.connect_timeout,
                 first_token=settings.first_token_timeout,

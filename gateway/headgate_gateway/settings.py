@@ -35,6 +35,8 @@ class Settings(BaseSettings):
     """Calls to model servers at once. More are refused with 503."""
     max_body_bytes: Annotated[int, Field(ge=1024, le=64 * 1024 * 1024)] = 4 * 1024 * 1024
     """Largest request body; more is refused with 413."""
+    max_bodies_bytes: Annotated[int, Field(ge=1024 * 1024, le=64 * 1024**3)] = 128 * 1024 * 1024
+    """Request bodies of all clients together; more are refused with 503."""
     default_max_tokens: Annotated[int, Field(ge=1, le=1_000_000)] = 1024
     """Tokens to generate at most where the client does not say."""
     connect_timeout: Seconds = 2.0

@@ -172,6 +172,23 @@ async def test_a_body_beyond_its_limit_is_refused_however_it_is_framed(start: St
     assert 413 == status(await talk(running, P + CHUNKED + b"\r\n" + chunk, chunk))
 
 
+async def test_bodies_of_all_clients_together_are_bounded(start: Start) -> None:
+    running = await start(saying("Hi"), limits=Limits(bodies_bytes=1000))
+    edge = running.gateway.edge
+    _, slow = await dial(running)
+    slow.write(P + b"content-length: 1000\r\n\r\n" + 950 * b"a")
+    await until(lambda: edge.held == 950)
+    refused = await talk(running, post())
+
+    assert 503 == status(refused)
+    assert b'"code":"gateway_overloaded"' in refused
+    assert b"retry-after: 1\r\n" in refused
+    slow.transport.abort()
+    await until(lambda: edge.held == 0)
+    assert 200 == status(await talk(running, post(BODY, b"connection: close")))
+    assert 0 == edge.held
+
+
 async def test_endless_chunk_extensions_are_refused(start: Start) -> None:
     running = await start(limits=Limits(head_bytes=1000))
     answer = await talk(running, P + CHUNKED + b"\r\n5;", *[500 * b"a"] * 4)

@@ -48,6 +48,7 @@ class Connection(asyncio.Protocol):
         self._queue: deque[HttpExchange] = deque()  # parsed, waiting for their turn
         self._ahead = bytearray()  # not parsed yet
         self._fault: Refusal | None = None  # nothing after it is read
+        self._held = 0  # bytes of bodies that are not answered yet
         self._ending = False  # our side is closed, or about to be
         self._messages = 0  # begun so far
 
@@ -81,6 +82,7 @@ class Connection(asyncio.Protocol):
         self._ending = True
         self._unwatch()
         self._queue.clear()
+        self._hold(-self._held)
         self.resume_writing()
         if self._task is not None:
             self._task.cancel()
@@ -148,8 +150,11 @@ class Connection(asyncio.Protocol):
         self._length += len(data)
         if self._length > self._limits.body_bytes:
             self._refuse(heads.long_body(self._limits))
+        elif self._edge.held + len(data) > self._limits.bodies_bytes:
+            self._refuse(heads.FULL)
         if self._fault is None:
             self._body.append(data)
+            self._hold(len(data))
 
     def on_message_complete(self) -> None:
         self._in_message = False
@@ -172,6 +177,10 @@ class Connection(asyncio.Protocol):
         if self._fault is None:
             self._fault = refusal
             self._body.clear()
+
+    def _hold(self, size: int) -> None:
+        self._held += size
+        self._edge.held += size
 
     # From bytes to exchanges
 
@@ -224,9 +233,10 @@ class Connection(asyncio.Protocol):
         else:
             self._watch(self._limits.idle_seconds, self.close)
 
-    def worked(self, *, keep: bool) -> None:
-        """The exchange in work is answered."""
+    def worked(self, size: int, *, keep: bool) -> None:
+        """The exchange in work, with a body of `size` bytes, is answered."""
         self._task = None
+        self._hold(-min(size, self._held))  # nothing is held for a client that has left
         if self._ending:
             return
         if keep:

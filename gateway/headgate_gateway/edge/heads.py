@@ -17,6 +17,9 @@ CODING: Final = Refusal(Code.MALFORMED_REQUEST, 501, "The only transfer coding i
 HOST: Final = Refusal(Code.MALFORMED_REQUEST, 400, "A request needs exactly one Host header.")
 EXPECT: Final = Refusal(Code.MALFORMED_REQUEST, 417, "The only expectation is 100-continue.")
 LONG_HEAD: Final = Refusal(Code.HEADERS_TOO_LARGE, 431, "Request line and headers are too large.")
+FULL: Final = Refusal(
+    Code.GATEWAY_OVERLOADED, 503, "The gateway holds as many requests as it can.", retry_after=1
+)
 LATE: Final = Refusal(Code.REQUEST_TIMEOUT, 408, "The request did not arrive in time.")
 
 

@@ -58,7 +58,7 @@ class HttpExchange:
             self.abort()
         if not task.cancelled():
             task.exception()  # told by the handler; asyncio must not tell it again
-        self.connection.worked(keep=self.keep)
+        self.connection.worked(len(self.body), keep=self.keep)
 
     def _write(self, data: bytes, *, last: bool = False) -> None:
         if self.closed:

@@ -1,4 +1,4 @@
-"""What one client's connection may cost."""
+"""What one client's connection may cost, and all of them together."""
 
 from dataclasses import dataclass
 
@@ -9,6 +9,7 @@ class Limits:
     url_bytes: int = 8 * 1024
     headers: int = 100
     body_bytes: int = 4 * 1024 * 1024
+    bodies_bytes: int = 128 * 1024 * 1024  # of all clients together, until they are answered
     ahead_bytes: int = 64 * 1024  # sent ahead while a request is in work
     write_bytes: int = 64 * 1024  # not yet taken by the client
     head_seconds: float = 10.0  # for all of it

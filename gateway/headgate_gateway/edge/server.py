@@ -42,6 +42,8 @@ class Edge:
         self.refused = refused
         self.date = Date()
         self.draining = False
+        self.held = 0
+        """Bytes of bodies that are being read or answered."""
         self.port = 0
         """Once it listens."""
 
