@@ -44,6 +44,8 @@ class Case:
 NO_ANSWER = "variant bf16: a ready pod did not answer the probe: connection reset"
 NO_GPU = "variant bf16: a pod waits, because no suited node has a free GPU"
 SUSPENDED = "Suspended: spec.suspend is true: no pods, clients get 503"
+THERE = "there are nodes with 8 x NVIDIA-H100-80GB-HBM3"
+
 CASES = (
     Case(
         given="no pod is ready yet",
@@ -128,10 +130,10 @@ CASES = (
         then=(
             GOOD,
             FOUND,
-            f"NodesSuited=False NoSuitedNode: variant bf16: no node has 1 x {A100}",
+            f"NodesSuited=False NoSuitedNode: variant bf16: no node has 1 x {A100}; {THERE}",
             NOBODY,
             "Progressing=True Scaling: 0 of 1 replicas answer",
-            f"Ready=Unknown NoSuitedNode: variant bf16: no node has 1 x {A100}",
+            f"Ready=Unknown NoSuitedNode: variant bf16: no node has 1 x {A100}; {THERE}",
         ),
     ),
     Case(
@@ -142,13 +144,13 @@ CASES = (
             FOUND,
             (
                 "NodesSuited=False NoSuitedNode: variant bf16: no node has 1 x a GPU of compute "
-                "capability 10.0 (Blackwell) or newer"
+                f"capability 10.0 (Blackwell) or newer; {THERE}"
             ),
             NOBODY,
             "Progressing=True Scaling: 0 of 1 replicas answer",
             (
                 "Ready=Unknown NoSuitedNode: variant bf16: no node has 1 x a GPU of compute "
-                "capability 10.0 (Blackwell) or newer"
+                f"capability 10.0 (Blackwell) or newer; {THERE}"
             ),
         ),
     ),

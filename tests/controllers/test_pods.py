@@ -78,6 +78,9 @@ class TestPod:
         (server,) = pod()["containers"]
         command = ["python3", "/etc/headgate/alive.py", "tensorrt_llm", "triton-llmapi"]
         assert command == server["livenessProbe"]["exec"]["command"]
+        assert 10 == server["livenessProbe"]["terminationGracePeriodSeconds"], (
+            "the dead do not drain"
+        )
         assert files()["alive.py"].startswith('"""Does the model in this pod still answer?')
 
     def test_what_the_user_says_of_the_pod_is_in_it(self) -> None:

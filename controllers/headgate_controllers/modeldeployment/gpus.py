@@ -142,6 +142,22 @@ def class_of(variant: Variant) -> str:
     return f"{gpu.count} x {words or 'any GPU'}"
 
 
+def there_are(nodes: Iterable[Node]) -> str:
+    """Name what nodes have, for people.
+
+    >>> there_are([Node({PRODUCT: "NVIDIA-L4"}, 8), Node({PRODUCT: "NVIDIA-L4"}, 1), Node({}, 0)])
+    'there are nodes with 1 or 8 x NVIDIA-L4'
+    >>> there_are([Node({}, 0)])
+    'there are no nodes with GPUs'
+    """
+    counts: dict[str, set[int]] = {}
+    for node in nodes:
+        if node.gpus:
+            counts.setdefault(node.product or "an unlabelled GPU", set()).add(node.gpus)
+    said = [f"{' or '.join(map(str, sorted(counts[p])))} x {p}" for p in sorted(counts)]
+    return f"there are nodes with {', '.join(said)}" if said else "there are no nodes with GPUs"
+
+
 def _range(precision: Precision) -> list[list[dict[str, Any]]]:
     """Labels are compared part by part: 8.9 or newer is 9 and more, or 8 with at least .9."""
     (major, minor), (end, _) = precision.least, precision.below

@@ -193,8 +193,10 @@ def _probes(mdep: ModelDeployment, server: Server) -> dict[str, Any]:
         "livenessProbe": {
             "exec": {"command": alive},
             "periodSeconds": PROBE_PERIOD,
-            "timeoutSeconds": 8,  # the program itself gives up after 4
+            "timeoutSeconds": 30,  # the program itself gives up after 4, a starved one later
             "failureThreshold": 3,
+            # Nothing of a dead model can be drained, and its Triton waits for it to the end.
+            "terminationGracePeriodSeconds": 10,
         },
     }
 

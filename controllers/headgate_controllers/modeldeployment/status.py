@@ -8,7 +8,7 @@ from typing import Any, Final, Literal
 from headgate_api.conditions import Mark, Reason
 from headgate_api.modeldeployment import ModelDeployment, Variant
 from headgate_controllers.contract import Note
-from headgate_controllers.modeldeployment.gpus import class_of, suits
+from headgate_controllers.modeldeployment.gpus import class_of, suits, there_are
 from headgate_controllers.modeldeployment.observed import Observed
 from headgate_controllers.modeldeployment.resources import pinned, public_name, selector
 from headgate_controllers.modeldeployment.rollout import Rollout, stuck_in
@@ -123,7 +123,8 @@ def _suited(seen: Observed, mdep: ModelDeployment, variant: Variant) -> int:
 def _nodes_suited(seen: Observed, mdep: ModelDeployment, going: Rollout) -> Mark:
     for variant in mdep.spec.variants:
         if going.wanted[variant.name] and not _suited(seen, mdep, variant):
-            sentence = f"variant {variant.name}: no node has {class_of(variant)}"
+            missing = f"variant {variant.name}: no node has {class_of(variant)}"
+            sentence = f"{missing}; {there_are(seen.nodes)}"
             return Mark("NodesSuited", "False", Reason.NO_SUITED_NODE, sentence)
     sentence = "every variant has a node that could run it"
     return Mark("NodesSuited", "True", Reason.NODES_FOUND, sentence)
