@@ -11,6 +11,8 @@ import msgspec
 from headgate_gateway.calls.events import Usage
 from headgate_gateway.metrics import TOKEN_BOUNDS, Spread
 
+MOST: Final = 4096
+"""Cohorts; every change of a model makes a new one, and the old ones never count again."""
 NAMES: Final = ("namespace", "model", "cohort")
 
 
@@ -31,10 +33,12 @@ class Feedback:
         self._cohorts: dict[tuple[str, str, str], CohortCounts] = {}
 
     def of(self, namespace: str, model: str, cohort: str) -> CohortCounts:
+        """Return the counts of a cohort. Those of the cohort that rested longest make room."""
         names = (namespace, model, cohort)
-        counts = self._cohorts.get(names)
-        if counts is None:
-            counts = self._cohorts[names] = CohortCounts()
+        counts = self._cohorts.pop(names, None) or CohortCounts()
+        self._cohorts[names] = counts  # as the last one
+        if len(self._cohorts) > MOST:
+            del self._cohorts[next(iter(self._cohorts))]
         return counts
 
     def body(self) -> bytes:

@@ -10,6 +10,7 @@ import pytest
 from headgate_api.errors import Unavailable
 from headgate_gateway.access import KubernetesAccess
 from headgate_gateway.admin import Access, application
+from headgate_gateway.feedback import MOST, Feedback
 
 from .conftest import Running
 from .test_calls import ask
@@ -108,6 +109,16 @@ async def test_reports_tell_version_and_counters(start: Start) -> None:
         cohort["output_tokens"],
     )
     assert 1 == sum(cohort["first_token"])
+
+
+def test_counters_of_cohorts_that_are_long_gone_make_room() -> None:
+    feedback = Feedback("p")
+    lives = feedback.of("chat", "llama", "lives")
+    for number in range(2 * MOST):
+        feedback.of("chat", "llama", f"old-{number}")
+        assert lives is feedback.of("chat", "llama", "lives")
+
+    assert MOST == len(json.loads(feedback.body())["cohorts"])
 
 
 class Reviews:
