@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from headgate_api.errors import HeadgateError
 from headgate_controllers import ALL
 from headgate_kube.client import Client
-from headgate_operator import logs, triton
+from headgate_operator import garbage, logs, triton
 from headgate_operator.gateways import AskByHttp
 from headgate_operator.process import Operator
 from headgate_operator.settings import Settings
@@ -26,6 +26,7 @@ def main() -> None:
     logs.configure()
     if (settings := _settings()) is None:
         sys.exit(1)
+    garbage.spare()
     code = uvloop.run(_run(settings))
     sys.stdout.flush()
     # Libraries' threads must not keep a process alive whose lease is lost.

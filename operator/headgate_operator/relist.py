@@ -22,6 +22,7 @@ from headgate_kube.resources import (
     Resource,
 )
 from headgate_kube.watch import Gone, Put, watch
+from headgate_operator import garbage
 from headgate_operator.feed import Feed
 
 log = structlog.get_logger(__name__)
@@ -63,6 +64,7 @@ class Relist:
                 log.warning("a list will be retried", error=str(error))
                 pause = RETRY
             else:
+                garbage.collect()
                 pause = OFTEN
 
     async def all(self) -> None:
