@@ -4,7 +4,9 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
+
+WIDTH: Final = 46
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,10 +18,44 @@ class Figure:
     unit: str
     goal: float | None = None  # not above; None: told, not judged
     yardstick: float | None = None  # the same work done by the bare thing, in the same run
+    spread: Sequence[float] = ()  # the samples that `value` sums up
 
     @property
     def missed(self) -> bool:
         return self.goal is not None and self.value > self.goal
+
+    @property
+    def row(self) -> str:
+        goal = "" if self.goal is None else f"{self.goal:g}"
+        stick = "" if self.yardstick is None else f"{self.yardstick:.3g}"
+        ratio = f"{self.value / self.yardstick:.2f}" if self.yardstick else ""
+        spread = " / ".join(f"{value:.3g}" for value in self.percentiles.values())
+        verdict = "  MISSED" if self.missed else ""
+        return (
+            f"{self.name:<{WIDTH}}{self.value:>9.3g} {self.unit:<7}{goal:>6}{stick:>10}{ratio:>7}"
+            f"   {spread}{verdict}"
+        )
+
+    @property
+    def percentiles(self) -> dict[str, float]:
+        if not self.spread:
+            return {}
+        return {
+            "p50": percentile(self.spread, 0.5),
+            "p99": percentile(self.spread, 0.99),
+            "max": max(self.spread),
+        }
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        return {
+            "value": self.value,
+            "unit": self.unit,
+            "goal": self.goal,
+            "yardstick": self.yardstick,
+            "samples": len(self.spread),
+            **self.percentiles,
+        }
 
 
 def percentile(values: Sequence[float], share: float) -> float:
@@ -36,20 +72,14 @@ def percentile(values: Sequence[float], share: float) -> float:
 
 def report(bench: str, figures: Sequence[Figure], **facts: Any) -> None:
     """Print the table and the line."""
-    print(f"{'figure':<44}{'value':>10} {'unit':<10}{'goal':>8}  {'yardstick':>10}{'ratio':>8}")
-    for f in figures:
-        goal = "" if f.goal is None else f"{f.goal:g}"
-        stick = "" if f.yardstick is None else f"{f.yardstick:.3g}"
-        ratio = f"{f.value / f.yardstick:.2f}" if f.yardstick else ""
-        verdict = "  MISSED" if f.missed else ""
-        print(f"{f.name:<44}{f.value:>10.3g} {f.unit:<10}{goal:>8}  {stick:>10}{ratio:>8}{verdict}")
+    head = f"{'':<{WIDTH}}{'value':>9} {'unit':<7}{'goal':>6}{'yardstick':>10}{'ratio':>7}"
+    print(f"{head}   p50 / p99 / max")
+    for figure in figures:
+        print(figure.row)
     line = {
         "bench": bench,
         **facts,
-        "figures": {
-            f.name: {"value": f.value, "unit": f.unit, "goal": f.goal, "yardstick": f.yardstick}
-            for f in figures
-        },
-        "missed": [f.name for f in figures if f.missed],
+        "figures": {figure.name: figure.facts for figure in figures},
+        "missed": [figure.name for figure in figures if figure.missed],
     }
     print(json.dumps(line))

@@ -1,0 +1,82 @@
+"""Our programs as processes of their own, and what the system tells about them."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+ROOT: Final = Path(__file__).parent.parent
+BIN: Final = Path(sys.executable).parent
+TICKS: Final = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """One that runs."""
+
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    @property
+    def resident_kib(self) -> int:
+        found = re.search(r"VmRSS:\s+(\d+) kB", self._of_the_kernel("status"))
+        assert found, f"{self.log.stem} has ended: {self.log.read_text()[-2000:]}"
+        return int(found.group(1))
+
+    @property
+    def cpu_seconds(self) -> float:
+        """Of all threads, since the start."""
+        fields = self._of_the_kernel("stat").rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / TICKS
+
+    @property
+    def log_lines(self) -> int:
+        return self.log.read_bytes().count(b"\n")
+
+    def _of_the_kernel(self, file: str) -> str:
+        return Path(f"/proc/{self.process.pid}/{file}").read_text()
+
+
+class Programs:
+    """Starts programs against one cluster, and ends them all."""
+
+    def __init__(self, kubeconfig: Path, folder: Path) -> None:
+        self._environment = {**os.environ, "KUBECONFIG": str(kubeconfig)}
+        self.folder = folder
+        self._running: list[Program] = []
+
+    def start(
+        self, name: str, command: str, *arguments: str, settings: Mapping[str, str]
+    ) -> Program:
+        """Start one from the virtual environment. Its log goes to a file."""
+        path = self.folder / f"{name}.log"
+        with path.open("wb") as log:
+            process = subprocess.Popen(
+                [BIN / command, *arguments],
+                env=self._environment | dict(settings),
+                stdout=log,
+                stderr=log,
+                cwd=ROOT,
+            )
+        self._running.append(Program(process, path))
+        return self._running[-1]
+
+    def stop(self) -> None:
+        for program in self._running:
+            program.process.kill()
+            program.process.wait()
+
+
+def metric(text: str, name: str, **labels: str) -> float:
+    """Sum the samples of a metric, in Prometheus' text, that have these labels.
+
+    >>> metric('a{kind="x",verb="y"} 2.0\\na{kind="z",verb="y"} 3.0', "a", verb="y")
+    5.0
+    """
+    wanted = {f'{label}="{value}"' for label, value in labels.items()}
+    lines = (line.rpartition(" ") for line in text.splitlines() if re.match(rf"{name}[{{ ]", line))
+    return sum(float(value) for series, _, value in lines if all(w in series for w in wanted))
