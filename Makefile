@@ -93,6 +93,7 @@ e2e: venv ## tests on a whole local cluster
 
 .PHONY: bench-control
 bench-control: venv ## the control plane: convergence, writes at rest, memory, apply to gateway, stalls
+	$(BIN)/headgate cluster binaries
 	@$(BIN)/python -m bench.control
 
 .PHONY: soak-overload

@@ -29,7 +29,7 @@ from headgate_policy.snapshot import decode_shard
 
 log = structlog.get_logger(__name__)
 
-STEP: Final = 0.0003  # s of work before requests get their turn
+STEP: Final = 0.0002  # s of work before requests get their turn
 
 
 class Snapshots:
