@@ -30,6 +30,7 @@ from headgate_operator.feed import Feed
 
 CONNECTED: Final = frozenset({"startup/cleanup activities", "credentials retriever"})
 """kopf's tasks that close its connections: they stop last, when nobody uses any."""
+SCANS: Final = "kopf._cogs.clients.scanning"
 OURS: Final = f"{PART}={MODEL_SERVER}"
 """The server's filter: without it we would watch every pod of the cluster."""
 WATCHED: Final[dict[Resource, str]] = {
@@ -59,19 +60,25 @@ async def informed(
     Raises:
         HeadgateError: kopf ended, so nothing tells us of changes any more.
     """
-    tasks = await kopf.spawn_tasks(
-        registry=_registry(feed, client),
-        settings=_settings(),
-        # Only peering reads it; kopf's own guess needs a name for the user id, which pods lack.
-        identity="headgate",  # type: ignore[arg-type]  # a NewType that kopf does not export
-        clusterwide=namespaces is None,
-        namespaces=namespaces or (),
+    settings = _settings()
+    spawning = asyncio.create_task(
+        kopf.spawn_tasks(
+            registry=_registry(feed, client),
+            settings=settings,
+            # Only peering reads it; kopf's own guess needs a name for the user id, which pods lack.
+            identity="headgate",  # type: ignore[arg-type]  # a NewType that kopf does not export
+            clusterwide=namespaces is None,
+            namespaces=namespaces or (),
+        )
     )
-    started()
     try:
+        tasks = await asyncio.shield(spawning)
+        started()
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
+        tasks = await spawning
         await _cancel(task for task in tasks if task.get_name() not in CONNECTED)
+        await _cancel(task for task in asyncio.all_tasks() - {*tasks} if _scans(task, settings))
         await _cancel(tasks)
     failures = [task.exception() for task in tasks if not task.cancelled()]
     cause = next(filter(None, failures), None)
@@ -81,6 +88,17 @@ async def informed(
 async def _cancel(tasks: Iterable[asyncio.Task[Any]]) -> None:
     if left := [task for task in tasks if task.cancel()]:
         await asyncio.wait(left)
+
+
+def _scans(task: asyncio.Task[Any], settings: kopf.OperatorSettings) -> bool:
+    """Whether this is a request of kopf's scan of the API, which a cancelled scan leaves behind.
+
+    Only its arguments tell whose it is.
+    """
+    frame = getattr(task.get_coro(), "cr_frame", None)
+    if frame is None or frame.f_globals["__name__"] != SCANS:
+        return False
+    return frame.f_locals.get("settings") is settings
 
 
 def _registry(feed: Feed, client: Client) -> kopf.OperatorRegistry:

@@ -38,12 +38,17 @@ from headgate_operator.lease import LeaseLost
 from headgate_operator.publisher import Publisher, StaleLeader
 from headgate_policy.snapshot import decode_pointer, decode_shard
 
-from .conftest import Running, Start
+from .conftest import ON_ASYNCIO, Running, Start
 from .fakes import MODELS, Seen, deployment, entry, model, plan_model, secret, tenant
 from .waiting import seen
 
 pytestmark = pytest.mark.apiserver
 BODY = ModelBody(public_name="late")
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    return ON_ASYNCIO
 
 
 def condition(type_: str, status: str) -> Callable[[Object], bool]:
@@ -399,3 +404,21 @@ async def test_a_missing_crd_ends_the_process_with_a_sentence(
     with pytest.raises(ExceptionGroup) as caught:
         await process.task
     assert caught.group_contains(HeadgateError, match="nosuchthings.headgate.dev/v1alpha1")
+
+
+async def test_a_process_that_stops_amid_its_first_requests_leaves_none_behind(
+    operator: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = asyncio.all_tasks()
+    process = await operator()
+    await eventually(lambda: began(process))
+    process.stop.set()
+    await process.task
+
+    assert set() == asyncio.all_tasks() - before
+    assert [] == [record for record in caplog.records if record.name.startswith("kopf")]
+
+
+async def began(process: Running) -> None:
+    if not process.client.asked:
+        raise IndexError

@@ -17,12 +17,6 @@ POD: Manifest = {"status": {"podIP": "127.0.0.1"}}
 Start = Callable[..., Triton]
 
 
-@pytest.fixture(scope="module")
-def anyio_backend() -> tuple[str, dict[str, bool]]:
-    """As in production: gRPC brings its own thread to the loop."""
-    return "asyncio", {"use_uvloop": True}
-
-
 @pytest.mark.parametrize(("folder", "model"), [("llmapi", "tensorrt_llm"), ("python", "ensemble")])
 async def test_a_ready_model_answers_with_a_token(
     triton: Start, tmp_path: Path, folder: str, model: str

@@ -27,7 +27,7 @@ from headgate_kube.resources import (
 from headgate_operator import gateways as gateways_module
 from headgate_policy.snapshot import decode_body, decode_pointer
 
-from .conftest import Start
+from .conftest import ON_ASYNCIO, Start
 from .fakes import model, secret, tenant
 from .waiting import seen, vanished
 
@@ -35,6 +35,11 @@ pytestmark = pytest.mark.apiserver
 KEY = "hg_" + 40 * "k"
 NEWEST = GatewayReport(schema=1, epoch=1_000_000, sequence=0)
 Condition = Callable[[Object], bool]
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    return ON_ASYNCIO
 
 
 @pytest.fixture(autouse=True)
