@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import sys
+from collections.abc import Iterator
 
 import aiohttp
 import structlog
@@ -27,9 +28,10 @@ def main() -> None:
     if (settings := _settings()) is None:
         sys.exit(1)
     garbage.spare()
-    code = uvloop.run(_run(settings))
+    code = asyncio.Runner(loop_factory=uvloop.new_event_loop).run(_run(settings))
     sys.stdout.flush()
-    # Libraries' threads must not keep a process alive whose lease is lost.
+    # Libraries' threads must not keep a process alive whose lease is lost. Nor does anybody close
+    # the loop: uvloop 0.23 fails to where a TLS handshake was cancelled.
     os._exit(code)
 
 
@@ -46,7 +48,6 @@ def _settings() -> Settings | None:
 
 async def _run(settings: Settings) -> int:
     stop = asyncio.Event()
-    code = 0
 
     def take_signals() -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -58,13 +59,32 @@ async def _run(settings: Settings) -> int:
             user_agent="headgate-operator",
             kubeconfig=str(settings.kubeconfig) if settings.kubeconfig else None,
         )
-        async with aiohttp.ClientSession() as http:
-            ask = AskByHttp(http, settings.gateway_port, settings.gateway_token)
-            operator = Operator(settings, client, ALL, ask=ask, probe=triton.probe)
-            await operator.run(stop, started=take_signals)
-        await client.close()
-    except* HeadgateError as group:
-        for error in group.exceptions:
-            log.error("the operator ends", error=str(error), kind=type(error).__name__)  # noqa: TRY400 - no bug, so no trace
-        code = 1
-    return code
+        try:
+            async with aiohttp.ClientSession() as http:
+                ask = AskByHttp(http, settings.gateway_port, settings.gateway_token)
+                operator = Operator(settings, client, ALL, ask=ask, probe=triton.probe)
+                await operator.run(stop, started=take_signals)
+        finally:
+            await client.close()
+    except Exception as error:  # noqa: BLE001 - the last place where it can be told
+        _say_why(error)
+        return 1
+    return 0
+
+
+def _say_why(error: Exception) -> None:
+    """Log one line: what happened, or, where it is a bug, also how we came there."""
+    causes = tuple(_causes(error))
+    why = "; ".join(f"{type(cause).__name__}: {cause}" for cause in causes)
+    if all(isinstance(cause, HeadgateError) for cause in causes):
+        log.error("the operator ends", error=why)
+    else:
+        log.error("the operator broke", error=why, exc_info=error)
+
+
+def _causes(error: Exception) -> Iterator[Exception]:
+    if not isinstance(error, ExceptionGroup):
+        yield error
+        return
+    for part in error.exceptions:
+        yield from _causes(part)

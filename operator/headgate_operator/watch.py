@@ -6,6 +6,7 @@ finalizers, and cannot fail. kopf never tells a delete that fell into a gap: `re
 
 import asyncio
 import logging
+import re
 from collections.abc import Callable, Collection, Iterable
 from typing import Any, Final
 
@@ -30,6 +31,7 @@ from headgate_operator.feed import Feed
 
 CONNECTED: Final = frozenset({"startup/cleanup activities", "credentials retriever"})
 """kopf's tasks that close its connections: they stop last, when nobody uses any."""
+RETRIED: Final = re.compile(r"Request attempt #(?P<number>\d+)/\d+ failed; will retry")
 SCANS: Final = "kopf._cogs.clients.scanning"
 OURS: Final = f"{PART}={MODEL_SERVER}"
 """The server's filter: without it we would watch every pod of the cluster."""
@@ -60,6 +62,7 @@ async def informed(
     Raises:
         HeadgateError: kopf ended, so nothing tells us of changes any more.
     """
+    listen()
     settings = _settings()
     spawning = asyncio.create_task(
         kopf.spawn_tasks(
@@ -161,9 +164,26 @@ def _settings() -> kopf.OperatorSettings:
     settings.persistence.finalizer = "headgate.dev/finalizer"
     settings.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix="headgate.dev")
     settings.persistence.diffbase_storage = _NoEssence()
-    # One line per event and object is a debugger's log.
-    logging.getLogger("kopf").setLevel(logging.WARNING)
     return settings
+
+
+def listen() -> None:
+    """Have kopf's logs without one line per event, and per try of a request that it repeats."""
+    logger = logging.getLogger("kopf")
+    logger.setLevel(logging.WARNING)
+    logger.propagate = False
+    logger.handlers = [_Moderate()]
+
+
+class _Moderate(logging.Handler):
+    """Tells of the first failure of a request, as a warning: kopf repeats it until it works."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if (attempt := RETRIED.match(record.getMessage())) is not None:
+            if attempt["number"] != "1":
+                return
+            record.levelno, record.levelname = logging.WARNING, "WARNING"
+        logging.getLogger().handle(record)
 
 
 class _NoEssence(kopf.DiffBaseStorage):
