@@ -14,7 +14,7 @@ from typing import Final, TypeAlias
 
 import structlog
 
-from headgate_api.errors import HeadgateError
+from headgate_api.errors import Forbidden, HeadgateError
 from headgate_kube.client import Client, Expired, Object
 from headgate_kube.resources import Resource
 
@@ -64,7 +64,8 @@ async def watch(
     """Tell every object and every change, for ever.
 
     A list is repeated every `relist_every` s and whenever the server has forgotten where we were;
-    it tells only what differs from what was told before.
+    it tells only what differs from what was told before. Where we may not watch, the log says so
+    once, and the watch waits for the right.
 
     Args:
         client: whom to ask.
@@ -77,7 +78,7 @@ async def watch(
     """
     followed = _Followed(client, resource, namespace, selector, fields, metadata_only)
     said = log.bind(resource=resource.plural, namespace=namespace)
-    failures, list_at = 0, 0.0
+    failures, list_at, refused = 0, 0.0, ""
     while True:
         started = time.monotonic()
         try:
@@ -92,14 +93,20 @@ async def watch(
                 async for change in changes:
                     failures = 0
                     yield change
+            refused = ""
             if time.monotonic() - started >= SHORT:
                 failures = 0
                 continue
         except Expired as error:
             said.info("watch expired and lists again", error=str(error))
             followed.version = None
+        except Forbidden as error:
+            if refused != str(error):
+                said.error("not allowed to watch, waits for the right", error=str(error))
+            refused = str(error)
         except HeadgateError as error:
-            said.warning("watch broke and will be retried", error=str(error))
+            if not failures:
+                said.warning("watch broke and will be retried", error=str(error))
         failures += 1
         pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(failures - 1, 10))
         await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - spreads load

@@ -10,14 +10,15 @@ STALE: Final = 3600.0  # s; lists come every ten minutes, so their task hangs or
 
 
 async def serve(
-    host: str, port: int, *, ready: Callable[[], bool], age: Callable[[], float]
+    host: str, port: int, *, unready: Callable[[], str], age: Callable[[], float]
 ) -> web.AppRunner:
     """Listen, and return what must be cleaned up in the end.
 
     Args:
         host: address.
         port: 0 lets the system choose.
-        ready: whether the process knows the cluster. A standby is ready, too: it is warm.
+        unready: why the process does not know the cluster; empty: it does. A standby is ready, too:
+            it is warm.
         age: seconds since the last complete list.
     """
 
@@ -25,13 +26,13 @@ async def serve(
         return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     async def healthz(_: web.Request) -> web.Response:
-        if ready() and age() > STALE:
+        if not unready() and age() > STALE:
             return web.Response(status=503, text=f"no complete list for {age():.0f} s\n")
         return web.Response(text="ok\n")
 
     async def readyz(_: web.Request) -> web.Response:
-        if not ready():
-            return web.Response(status=503, text="the first list is not complete\n")
+        if why := unready():
+            return web.Response(status=503, text=f"{why}\n")
         return web.Response(text="ok\n")
 
     app = web.Application()

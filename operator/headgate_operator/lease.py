@@ -54,6 +54,7 @@ class Elector:
     epoch: int = -1
     """Transitions of the Lease when we got it: of two leaders, the later has the higher."""
     _renewed: float = float("-inf")
+    _failed: str = ""  # why the last try did: it is told once
     _seen: tuple[object, float] = field(default=(None, 0.0))
 
     @property
@@ -106,8 +107,11 @@ class Elector:
                 taken = await self._take(lowest_epoch)
         except (HeadgateError, TimeoutError) as error:
             # A conflict, too: somebody else was faster, or an administrator edited the Lease.
-            log.warning("lease could not be taken", error=str(error) or type(error).__name__)
+            if self._failed != (why := str(error) or type(error).__name__):
+                log.warning("lease could not be taken", error=why)
+            self._failed = why
             return False
+        self._failed = ""
         if taken:
             self._renewed = started  # the server's clock may have run since then
         return taken

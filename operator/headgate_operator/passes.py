@@ -4,11 +4,11 @@ import asyncio
 import base64
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import count
 from time import perf_counter
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 import structlog
 
@@ -35,7 +35,7 @@ from headgate_operator.metrics import ENDS, PASS_SECONDS, PASSES
 log = structlog.get_logger(__name__)
 Seen = TypeVar("Seen")
 
-FORBIDDEN_PAUSE = 30.0  # s; a role may be granted later
+FORBIDDEN_PAUSE: Final = 30.0  # s; a role may be granted later
 
 
 class Queue(Protocol):
@@ -78,6 +78,7 @@ class Passes(Generic[Seen]):
     queue: Queue
     now: Callable[[], datetime]
     ids: Callable[[], int] = count(1).__next__  # an id must not cost a system call
+    _refused: dict[Key, str] = field(default_factory=dict)  # what was said of the last refusal
 
     def __post_init__(self) -> None:
         for end in ENDS:  # every series exists from 0, so that rate() sees the first failure
@@ -89,15 +90,15 @@ class Passes(Generic[Seen]):
         started = perf_counter()
         try:
             end = await self._look_plan_write(key)
-        except Forbidden as error:
-            said.error("pass is not allowed to write", error=str(error))
-            self.queue.retry(key, not_before=FORBIDDEN_PAUSE)
-            await self._say_refused(key, error)
-            end = "terminal"
         except TerminalError as error:
-            said.error("pass gave up", error=str(error))
-            self.queue.forget(key)
-            await self._say_refused(key, error)
+            if isinstance(error, Forbidden):
+                self.queue.retry(key, not_before=FORBIDDEN_PAUSE)
+            else:
+                self.queue.forget(key)
+            if self._refused.get(key) != str(error):
+                self._refused[key] = str(error)
+                said.error("pass was refused", error=str(error))
+                await self._say_refused(key, error)
             end = "terminal"
         except Unavailable as error:
             said.warning("pass will be retried", error=str(error), after_s=error.after)
@@ -117,11 +118,13 @@ class Passes(Generic[Seen]):
             self.snapshot.accept(key, None)
             self.recorder.forget(key)
             self.queue.forget(key)
+            self._refused.pop(key, None)
             return "success"
         plan = self.controller.plan(seen, self.now())
         # First what gateways are told: nobody is routed to what the writes below take away.
         self.snapshot.accept(key, plan.entry)
         flipped = await self.writer.write(manifest, plan)
+        self._refused.pop(key, None)
         await self.recorder.tell(manifest, plan.notes, flipped=flipped)
         if any(isinstance(found, Unreadable) for found in documents.values()):
             self.queue.retry(key)

@@ -8,7 +8,7 @@ from typing import Any, Final, TypeVar
 
 import structlog
 
-from headgate_api.errors import Unavailable
+from headgate_api.errors import Forbidden, Unavailable
 from headgate_controllers.contract import Controller, Environment, Found, Key
 from headgate_kube.client import Client
 from headgate_operator import health
@@ -31,7 +31,7 @@ from headgate_operator.writer import Writer
 log = structlog.get_logger(__name__)
 
 Read = TypeVar("Read")
-PATIENCE: Final = 2.0  # s between two tries to read what nothing can start without
+PATIENCE: Final = (1.0, 15.0)  # s; first and longest pause before we read again what we start with
 
 
 class Stopped(Exception):
@@ -53,6 +53,8 @@ class Operator:
         self.settings, self.client, self.controllers = settings, client, controllers
         self.port: int | None = None
         """Where /metrics, /healthz and /readyz are, once they are."""
+        self._waits = ""
+        """Why we cannot read what we start with."""
         clock = asyncio.get_running_loop()
         self.queues = {c.kind: Queue(c.kind, clock) for c in controllers}
         self.probes = Queue("Probe", clock)
@@ -99,9 +101,16 @@ class Operator:
         return View(self.store, self.publisher, self.gateways, self.prober, documents)
 
     @property
-    def ready(self) -> bool:
-        """Whether the store holds the whole cluster. A standby is ready, too."""
-        return self.relist.listed > 0 and all(event.is_set() for *_, event in self._synced)
+    def unready(self) -> str:
+        """Why the store does not hold the whole cluster yet; empty: it does, also of a standby."""
+        if self.relist.listed < 0:
+            return self._waits or "the first list is not complete"
+        missing = [
+            f"{resource.plural} of {namespace or 'all namespaces'}"
+            for resource, namespace, synced in self._synced
+            if not synced.is_set()
+        ]
+        return f"not listed yet: {', '.join(missing)}" if missing else ""
 
     async def run(self, stop: asyncio.Event, *, started: Callable[[], None]) -> None:
         """Run until `stop` is set.
@@ -117,7 +126,7 @@ class Operator:
         web = await health.serve(
             self.settings.host,
             self.settings.port,
-            ready=lambda: self.ready,
+            unready=lambda: self.unready,
             age=lambda: time.monotonic() - self.relist.listed,
         )
         self.port = web.addresses[0][1]
@@ -138,7 +147,7 @@ class Operator:
         """Get to know the cluster, and keep knowing it."""
         for resource, namespace, synced in self._synced:
             tasks.create_task(follow(self.feed, self.client, resource, namespace, synced))
-        await _patiently(self.relist.all)
+        await self._patiently(self.relist.all)
         for *_, synced in self._synced:
             await synced.wait()
         tasks.create_task(self.relist.run())
@@ -146,10 +155,10 @@ class Operator:
 
     async def _lead(self, tasks: asyncio.TaskGroup) -> None:
         """Wait to be elected, then do all that only one may do."""
-        self.elector.owners = self.publisher.owners = await _patiently(self._owners)
+        self.elector.owners = self.publisher.owners = await self._patiently(self._owners)
         await self.elector.acquire(self.publisher.next_epoch)
         tasks.create_task(self.elector.hold())
-        await _patiently(self.publisher.load)
+        await self._patiently(self.publisher.load)
         tasks.create_task(self.publisher.run(self.elector.epoch))
         tasks.create_task(self.publisher.guard(self.client))
         tasks.create_task(self.gateways.follow(self.client, self.settings.namespace))
@@ -161,6 +170,22 @@ class Operator:
         for _ in range(AT_ONCE):
             tasks.create_task(work(self.probes, self.prober.run))
         self.feed.start(self.publisher.keys())
+
+    async def _patiently(self, read: Callable[[], Awaitable[Read]]) -> Read:
+        """Try until it works: the API server may come up, or a right be granted, after we start."""
+        pause, longest = PATIENCE
+        while True:
+            try:
+                found = await read()
+            except (Forbidden, Unavailable) as error:
+                if self._waits != str(error):
+                    log.warning("waiting for the API server", error=str(error))
+                self._waits = str(error)
+                await asyncio.sleep(pause)
+                pause = min(longest, 2 * pause)
+            else:
+                self._waits = ""
+                return found
 
     async def _owners(self) -> Owners:
         return await owners(self.client, self.settings.namespace, self.settings.owner)
@@ -188,16 +213,6 @@ class Operator:
 async def _until(stop: asyncio.Event) -> None:
     await stop.wait()
     raise Stopped
-
-
-async def _patiently(read: Callable[[], Awaitable[Read]]) -> Read:
-    """Try until the API server answers: it may come up later than we do."""
-    while True:
-        try:
-            return await read()
-        except Unavailable as error:
-            log.warning("waiting for the API server", error=str(error))
-            await asyncio.sleep(PATIENCE)
 
 
 def _now() -> datetime:

@@ -13,7 +13,14 @@ from typing import Any, Final, Protocol, TypeAlias
 
 import structlog
 
-from headgate_api.errors import Conflict, HeadgateError, NotFound, TerminalError, Unavailable
+from headgate_api.errors import (
+    Conflict,
+    Forbidden,
+    HeadgateError,
+    NotFound,
+    TerminalError,
+    Unavailable,
+)
 from headgate_api.labels import MANAGED_BY
 from headgate_api.snapshot import (
     BODIES,
@@ -156,7 +163,7 @@ class Publisher:
             self._changed.clear()
             try:
                 await self._publish(epoch)
-            except Unavailable as error:
+            except (Forbidden, Unavailable) as error:
                 metrics.SNAPSHOT_FAILURES.inc()
                 log.warning("snapshot will be written again", error=str(error), after_s=pause)
                 await asyncio.sleep(pause)

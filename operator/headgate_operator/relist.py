@@ -8,7 +8,7 @@ from typing import Final
 
 import structlog
 
-from headgate_api.errors import HeadgateError, NotFound, TerminalError
+from headgate_api.errors import Forbidden, HeadgateError, NotFound, TerminalError
 from headgate_api.labels import MODEL_SERVER, PART
 from headgate_controllers.contract import Key
 from headgate_kube.client import Client
@@ -61,7 +61,8 @@ class Relist:
             try:
                 await self.all()
             except HeadgateError as error:
-                log.warning("a list will be retried", error=str(error))
+                if pause != RETRY:  # once is enough
+                    log.warning("a list will be retried", error=str(error))
                 pause = RETRY
             else:
                 garbage.collect()
@@ -71,11 +72,18 @@ class Relist:
         """List everything once.
 
         Raises:
-            TerminalError: we may not, or a CRD is missing: to start again is the remedy.
+            Forbidden: we may not; the message names every right that is missing.
+            TerminalError: a CRD is missing: to start again is the remedy.
         """
+        refused = []
         for resource, selector in self.watched.items():
             for namespace in self.namespaces if resource.namespaced else (None,):
-                await self._one(resource, namespace, selector)
+                try:
+                    await self._one(resource, namespace, selector)
+                except Forbidden as error:
+                    refused.append(str(error))
+        if refused:
+            raise Forbidden("; ".join(refused))
         self.listed = time.monotonic()
 
     async def _one(self, resource: Resource, namespace: str | None, selector: str) -> None:

@@ -2,14 +2,18 @@
 
 import json
 import sysconfig
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
 
 import pytest
+import yaml
 from structlog.testing import capture_logs
 
+from headgate_cluster.commands import until
 from headgate_cluster.light import LightCluster
 from headgate_cluster.processes import Server, free_ports
 from headgate_operator import main
@@ -26,10 +30,10 @@ def start(crds: LightCluster, tmp_path: Path) -> Iterator[Start]:
     """`start(NAME=value)` runs the program with such settings."""
     with ExitStack() as running:
 
-        def started(**more: str) -> Server:
+        def started(kubeconfig: Path | None = None, **more: str) -> Server:
             settings = {"NAMESPACE": "default", "REGION": "here", "RUNTIME_IMAGE": "none", **more}
             env = {f"HEADGATE_OPERATOR_{name}": value for name, value in settings.items()}
-            env["KUBECONFIG"] = str(crds.kubeconfig)
+            env["KUBECONFIG"] = str(kubeconfig or crds.kubeconfig)
             server = Server.start("operator", PROGRAM, folder=tmp_path, **env)
             running.callback(server.stop)
             return server
@@ -63,6 +67,45 @@ def test_a_task_that_fails_ends_the_program_with_one_line(start: Start) -> None:
     (line,) = said(server, "warning", "error", "critical")
     assert "the operator ends" == line["event"]
     assert 'NotFound: configmaps "nobody" not found' == line["error"]
+
+
+@pytest.mark.apiserver
+def test_rights_that_are_missing_are_named_once_and_waited_for(
+    start: Start, crds: LightCluster, tmp_path: Path
+) -> None:
+    account = ("default", "powerless")
+    crds.kubectl("create", "serviceaccount", "-n", *account)
+    config = yaml.safe_load(crds.kubeconfig.read_text())
+    token = crds.kubectl("create", "token", "-n", *account).strip()
+    config["users"] = [{"name": user["name"], "user": {"token": token}} for user in config["users"]]
+    kubeconfig = tmp_path / "powerless"
+    kubeconfig.write_text(yaml.safe_dump(config))
+    (port,) = free_ports(1)
+    readyz = f"http://127.0.0.1:{port}/readyz"
+    server = start(kubeconfig, PORT=str(port), LEASE="powerless")
+
+    def named() -> bool:
+        try:
+            with urllib.request.urlopen(readyz):
+                return False
+        except HTTPError as error:
+            why = error.read().decode()
+        kinds = ("modeldeployments", "tenantquotas", "pods", "nodes")
+        return all(f'cannot list resource "{kind}"' in why for kind in kinds)
+
+    until(named, "every right that is missing", seconds=SECONDS)
+    subject = ":".join(account)
+    crds.kubectl(
+        *("create", "clusterrolebinding", "powerless"),
+        *("--clusterrole=cluster-admin", f"--serviceaccount={subject}"),
+    )
+    server.wait_for(readyz, seconds=SECONDS)
+    crds.kubectl("delete", "clusterrolebinding", "powerless")
+
+    ours = [line for line in said(server, "warning", "error") if "kopf" not in line["logger"]]
+    told = [line["error"] for line in ours]
+    assert any('cannot list resource "secrets"' in error for error in told)
+    assert sorted(set(told)) == sorted(told), "each is told once"
 
 
 class Broken:

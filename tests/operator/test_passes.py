@@ -137,6 +137,14 @@ async def test_every_end_is_counted_and_queued(
     assert before | {end: before[end] + 1} == {e: ended(e) for e in ENDS}
 
 
+async def test_a_refusal_is_told_once_until_it_is_over() -> None:
+    scene = Scene(error=Forbidden("quota"))
+    for error in (Forbidden("quota"), Forbidden("role"), None, Forbidden("role")):
+        scene.error = error
+        await scene.passes.run(ACME)
+    assert ["quota", "role", "role"] == [told.removeprefix("WriteRefused: ") for told in scene.told]
+
+
 async def test_a_plan_says_when_to_come_back() -> None:
     def plan(seen: Any, now: datetime) -> Plan:
         return Plan(status={}, requeue_after=5.0)
