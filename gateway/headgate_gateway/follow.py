@@ -48,7 +48,7 @@ class SnapshotFollower:
         return self._told and self._seen is None and self._snapshots.confirmed
 
     async def restore(self) -> None:
-        """Begin with the snapshot on the volume, if there is one."""
+        """Have the snapshot on the volume at hand, so that its shards need not be fetched again."""
         found = await asyncio.to_thread(self._files.load)
         if found is not None:
             try:

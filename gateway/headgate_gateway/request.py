@@ -15,7 +15,7 @@ class Request:
     head: Head  # the edge
     body: bytes  # the edge
     tables: Tables  # the edge: the policy in force when the request came, to its end
-    loaded: bool  # the edge: there is a policy at all
+    loaded: bool  # the edge: there is a policy, and it is current
     now: float  # s since 1970; the edge
     credential: Credential = field(init=False)  # identity
     chat: ChatRequest = field(init=False)  # parse

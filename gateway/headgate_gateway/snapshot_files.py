@@ -1,4 +1,8 @@
-"""The last good snapshot on the gateway's volume: it starts with policy when the API is away."""
+"""The last good snapshot on the gateway's volume: a start fetches only what has changed since.
+
+Nobody is served by it before the API server has told what is in force. It may be old, and the keys
+in it revoked.
+"""
 
 import asyncio
 import os

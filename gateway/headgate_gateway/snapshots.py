@@ -59,13 +59,15 @@ class Snapshots:
 
     @property
     def confirmed(self) -> bool:
-        """Whether the API server has told of what runs."""
+        """Whether the API server has told this process of what runs.
+
+        Until then no request is served by it: keys may have been revoked while we were away.
+        """
         return self.pointer is not None and not self._provisional
 
     def request(self, head: Head, body: bytes, now: float) -> Request:
         """Begin a request under the policy that is in force now."""
-        loaded = self.pointer is not None
-        return Request(head=head, body=body, tables=self.tables, loaded=loaded, now=now)
+        return Request(head=head, body=body, tables=self.tables, loaded=self.confirmed, now=now)
 
     def newer(self, pointer: Pointer) -> bool:
         """Whether `pointer` may follow what runs now: the version only ever rises.
@@ -90,7 +92,7 @@ class Snapshots:
         Args:
             pointer: one for which `newer` is true.
             contents: the shards that `missing` lists.
-            provisional: it is the last one of an earlier process.
+            provisional: it is the last one of an earlier process; nobody is served by it yet.
 
         Raises:
             TerminalError: a shard cannot be read; what runs goes on.

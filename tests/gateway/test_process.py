@@ -14,6 +14,7 @@ import pytest
 from headgate_api.errors import Conflict
 from headgate_api.labels import GATEWAY_AUDIENCE
 from headgate_api.snapshot import POINTER, POINTER_KEY, SHARD_KEY, Entry, Pointer
+from headgate_cluster.light import LightCluster
 from headgate_cluster.processes import free_ports
 from headgate_gateway.main import Process
 from headgate_gateway.settings import Settings
@@ -167,6 +168,48 @@ async def test_it_starts_with_the_snapshot_on_its_volume(
         await publish(client, namespace, MODEL, epoch=0)  # a new installation
         await ready(process)
         assert 0 == len(process.gateway.snapshots.tables.keys)
+
+
+async def test_a_start_without_the_api_server_serves_nobody_by_an_old_snapshot(
+    run: Run, client: Client, namespace: str, control_plane: LightCluster, tmp_path: Path
+) -> None:
+    """A key in it may have been revoked while the gateway was down."""
+    entries = [msgspec.structs.replace(entry, namespace=namespace) for entry in (MODEL, TENANT)]
+    await publish(client, namespace, *entries)
+    async with run() as process:
+        await ready(process)
+    assert (tmp_path / "snapshot" / "pointer.json").exists()
+    fetched: list[str] = []
+    get_one = client.get
+
+    async def noted(resource: Any, namespace: Any, name: str) -> Any:
+        fetched.append(name)
+        return await get_one(resource, namespace, name)
+
+    client.get = noted  # type: ignore[method-assign]
+    control_plane.pause()
+    try:
+        async with run() as process:
+            assert 1 == len(process.gateway.snapshots.tables.keys)
+            assert 503 == (await get(process, "/readyz"))[0]
+            assert (503, "policy_not_loaded") == await refusal(process)
+            control_plane.resume()
+            await ready(process)
+            assert (503, "model_not_ready") == await refusal(process), "but no pod is there"
+    finally:
+        control_plane.resume()
+    assert [] == fetched, "the volume had every shard"
+
+
+async def refusal(process: Process) -> tuple[int, str]:
+    url = f"http://127.0.0.1:{process.gateway.edge.port}/v1/chat/completions"
+    body = {"model": NAME, "messages": [{"role": "user", "content": "Hello"}]}
+    headers = {"authorization": f"Bearer {KEY}"}
+    async with (
+        aiohttp.ClientSession() as http,
+        http.post(url, json=body, headers=headers) as answer,
+    ):
+        return answer.status, (await answer.json())["error"]["code"]
 
 
 async def test_pods_are_found_and_left_as_the_api_server_says(
