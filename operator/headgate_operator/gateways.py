@@ -50,8 +50,26 @@ class Ask(Protocol):
 
 
 @dataclass(slots=True)
+class Gateway:
+    """A Ready gateway, and what it said last."""
+
+    pod: Manifest
+    report: GatewayReport | None = None
+    silent: bool = False  # it gave no report when it was asked last
+    behind_since: float | None = None  # without the newest snapshot; None: it has it
+    told_late: bool = False
+
+    def has(self, version: Version) -> bool:
+        return self.report is not None and self.report.version >= version
+
+    def refused(self, identity: Identity) -> bool:
+        """Whether it could not read the object's newest version and keeps the one before."""
+        return self.report is not None and identity in self.report.kept
+
+
+@dataclass(slots=True)
 class Gateways:
-    """The Ready gateways, what each one said last, and who waits for them."""
+    """The Ready gateways, and who waits for them."""
 
     snapshot: Snapshot
     store: Store
@@ -59,11 +77,8 @@ class Gateways:
     wake: Callable[[Key], None]
     tell: Callable[[Manifest, Note], Awaitable[None]]
     clock: Callable[[], float]
-    _pods: dict[str, Manifest] = field(default_factory=dict)  # Ready ones by name
-    _reports: dict[str, GatewayReport] = field(default_factory=dict)  # by uid
+    _ready: dict[str, Gateway] = field(default_factory=dict)  # by name
     _waiting: dict[Key, str] = field(default_factory=dict)  # state that its status may tell
-    _behind_since: dict[str, float] = field(default_factory=dict)  # by uid
-    _told_late: set[str] = field(default_factory=set)  # uids
     _hurry: asyncio.Event = field(default_factory=asyncio.Event)
 
     def programmed(self, key: Key, generation: int) -> Programmed:
@@ -78,7 +93,7 @@ class Gateways:
 
     def published(self, news: Iterable[Entry]) -> None:
         """Ask soon, and wake those whose newest entry every gateway has then."""
-        told = "GatewaysBehind" if self._pods else "NoGateways"  # by the pass that made the entry
+        told = "GatewaysBehind" if self._ready else "NoGateways"  # by the pass that made the entry
         for entry in news:
             key = Key(entry.kind, entry.namespace, entry.name)
             if not self._was_programmed(key, entry.generation):
@@ -113,22 +128,20 @@ class Gateways:
         if not is_ready(pod):
             self.gone(name)
             return
-        if name not in self._pods:
-            self._hurry.set()
-        self._pods[name] = pod
+        known = self._ready.get(name)
+        if known is not None and known.pod["metadata"]["uid"] == pod["metadata"]["uid"]:
+            known.pod = pod
+            return
+        self._ready[name] = Gateway(pod)
+        self._hurry.set()
 
     def gone(self, name: str) -> None:
-        if (pod := self._pods.pop(name, None)) is None:
-            return
-        uid = pod["metadata"]["uid"]
-        self._reports.pop(uid, None)
-        self._behind_since.pop(uid, None)
-        self._told_late.discard(uid)
-        self._hurry.set()
+        if self._ready.pop(name, None) is not None:
+            self._hurry.set()
 
     async def round(self) -> None:
         """Ask every Ready gateway once, then wake those whose answer changed."""
-        await asyncio.gather(*(self._ask(pod) for pod in list(self._pods.values())))
+        await asyncio.gather(*map(self._ask, self._ready.values()))
         await self._look_for_late_ones()
         for key, told in list(self._waiting.items()):
             entry = self.snapshot.accepted(key)
@@ -138,36 +151,37 @@ class Gateways:
             if state != told:
                 self.wake(key)
 
-    async def _ask(self, pod: Manifest) -> None:
-        meta = pod["metadata"]
+    async def _ask(self, gateway: Gateway) -> None:
         try:
-            report = await self.ask(pod)
+            gateway.report = await self.ask(gateway.pod)
         except Unavailable as error:
-            log.warning("gateway did not report", pod=meta["name"], error=str(error))
-            return
-        if meta["name"] in self._pods:
-            self._reports[meta["uid"]] = report
+            if not gateway.silent:
+                name = gateway.pod["metadata"]["name"]
+                log.warning("gateway does not report", pod=name, error=str(error))
+            gateway.silent = True
+        else:
+            gateway.silent = False
 
     async def _look_for_late_ones(self) -> None:
         now, late = self.clock(), 0
-        for pod in list(self._pods.values()):
-            uid = pod["metadata"]["uid"]
-            if self._has(pod, self.snapshot.version):
-                self._behind_since.pop(uid, None)
-                self._told_late.discard(uid)
+        for gateway in list(self._ready.values()):
+            if gateway.has(self.snapshot.version):
+                gateway.behind_since, gateway.told_late = None, False
                 continue
-            if now - self._behind_since.setdefault(uid, now) < LATE:
+            if gateway.behind_since is None:
+                gateway.behind_since = now
+            if now - gateway.behind_since < LATE:
                 continue
             late += 1
-            if uid not in self._told_late:
-                self._told_late.add(uid)
+            if not gateway.told_late:
+                gateway.told_late = True
                 sentence = f"This gateway has not taken the newest snapshot for over {LATE:.0f} s"
-                await self.tell(pod, Note(Reason.GATEWAYS_BEHIND, sentence, warning=True))
-        GATEWAYS_READY.set(len(self._pods))
+                await self.tell(gateway.pod, Note(Reason.GATEWAYS_BEHIND, sentence, warning=True))
+        GATEWAYS_READY.set(len(self._ready))
         GATEWAYS_BEHIND.set(late)
 
     def _look(self, key: Key, generation: int) -> Programmed:
-        if not self._pods:
+        if not self._ready:
             return Programmed("NoGateways")
         entry, since = self.snapshot.accepted(key), self.snapshot.since(key)
         if entry is None or entry.generation < generation:
@@ -175,18 +189,10 @@ class Gateways:
         identity = Identity(kind=key.kind, namespace=key.namespace, name=key.name)  # type: ignore[arg-type]
         behind = tuple(
             name
-            for name, pod in sorted(self._pods.items())
-            if since is None or not self._has(pod, since) or self._refused(pod, identity)
+            for name, gateway in sorted(self._ready.items())
+            if since is None or not gateway.has(since) or gateway.refused(identity)
         )
         return Programmed("GatewaysBehind", behind) if behind else Programmed("AllGateways")
-
-    def _has(self, pod: Manifest, version: Version) -> bool:
-        report = self._reports.get(pod["metadata"]["uid"])
-        return report is not None and report.version >= version
-
-    def _refused(self, pod: Manifest, identity: Identity) -> bool:
-        report = self._reports.get(pod["metadata"]["uid"])
-        return report is not None and identity in report.kept
 
     def _was_programmed(self, key: Key, generation: int) -> bool:
         manifest = self.store.get(key)

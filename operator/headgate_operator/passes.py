@@ -52,6 +52,7 @@ class Api(Protocol):
 
 class Writer(Protocol):
     async def write(self, owner: Manifest, plan: Plan) -> bool: ...
+    def forget(self, owner: Key) -> None: ...
 
 
 class Snapshot(Protocol):
@@ -116,6 +117,7 @@ class Passes(Generic[Seen]):
         seen, documents = (None, {}) if manifest is None else await self._look(key, manifest)
         if seen is None or manifest is None:
             self.snapshot.accept(key, None)
+            self.writer.forget(key)
             self.recorder.forget(key)
             self.queue.forget(key)
             self._refused.pop(key, None)

@@ -112,7 +112,9 @@ async def follow(
         match change:
             case Put(manifest):
                 feed.put(manifest)
-            case Gone(namespace_, name, _):
-                feed.gone(Key(resource.kind, namespace_, name))
+            case Gone(namespace_, name, last):
+                # Not another one that has its name by now, which our own write has told us of.
+                uid = last["metadata"]["uid"] if last else None
+                feed.gone(Key(resource.kind, namespace_, name), uid)
             case _:
                 synced.set()

@@ -70,17 +70,16 @@ class Store:
 
     def __init__(self, indexes: Mapping[str, Index] = MappingProxyType({})) -> None:
         self._indexes = indexes
-        self._kinds: defaultdict[str, defaultdict[str, dict[str, Manifest]]] = defaultdict(
-            lambda: defaultdict(dict)
-        )
+        # By namespace, then name. A namespace that is empty is not there: they come and go.
+        self._kinds: defaultdict[str, dict[str, dict[str, Manifest]]] = defaultdict(dict)
         self._words: defaultdict[tuple[str, str], set[Key]] = defaultdict(set)
 
     def get(self, key: Key) -> Manifest | None:
-        return self._kinds[key.kind][key.namespace].get(key.name)
+        return self._kinds[key.kind].get(key.namespace, {}).get(key.name)
 
     def all(self, kind: str, namespace: str | None = None) -> Iterable[Manifest]:
         if namespace is not None:
-            return self._kinds[kind][namespace].values()
+            return self._kinds[kind].get(namespace, {}).values()
         return chain.from_iterable(names.values() for names in self._kinds[kind].values())
 
     def owned(self, kind: str, uid: str) -> Iterator[Manifest]:
@@ -111,7 +110,7 @@ class Store:
             return False
         if before is not None:
             self._unlink(key, before)
-        self._kinds[key.kind][key.namespace][key.name] = after
+        self._kinds[key.kind].setdefault(key.namespace, {})[key.name] = after
         for word in self._words_of(after):
             self._words[key.kind, word].add(key)
         return True
@@ -122,7 +121,10 @@ class Store:
         if before is None or (uid is not None and before["metadata"]["uid"] != uid):
             return None
         self._unlink(key, before)
-        del self._kinds[key.kind][key.namespace][key.name]
+        names = self._kinds[key.kind][key.namespace]
+        del names[key.name]
+        if not names:
+            del self._kinds[key.kind][key.namespace]
         return before
 
     def _unlink(self, key: Key, manifest: Manifest) -> None:

@@ -16,6 +16,8 @@ from headgate_operator.store import Store
 
 MANAGER: Final = "headgate"
 STATUS_MANAGER: Final = "headgate-status"
+IMMUTABLE: Final = frozenset({"ConfigMap", "ControllerRevision"})
+"""Children of these kinds are named by their content and cannot be edited."""
 
 
 class Api(Protocol):
@@ -48,7 +50,8 @@ class Writer:
     api: Api
     store: Store
     put: Put  # our own writes are in the store before the watch tells them
-    _settled: dict[Key, tuple[str, str]] = field(default_factory=dict)
+    _settled: dict[Key, dict[Key, tuple[str, str]]] = field(default_factory=dict)
+    """By owner and child: uid and version that our own write gave it."""
 
     async def write(self, owner: Manifest, plan: Plan) -> bool:
         """Make it so, and say whether the status changed.
@@ -66,18 +69,22 @@ class Writer:
             raise refused
         return changed
 
+    def forget(self, owner: Key) -> None:
+        """The owner is gone, and its children go with it."""
+        self._settled.pop(owner, None)
+
     async def _children(self, owner: Manifest, plan: Plan) -> None:
         for key, replicas in plan.scaled:
             await self._scale(owner, key, replicas)
         for child in plan.wanted:
             await self._apply(owner, child)
         for key in plan.unwanted:
-            await self._delete(key)
+            await self._delete(owner, key)
 
     async def _apply(self, owner: Manifest, child: Manifest) -> None:
         key, digest = key_of(child), _digest(child)
         known = self.store.get(key)
-        if known is not None and _applied(known) == digest and self._unchanged(key, known):
+        if known is not None and _applied(known) == digest and self._unchanged(owner, key, known):
             return
         meta = child["metadata"]
         noted = {**meta.get("annotations", {}), APPLIED: digest}
@@ -90,13 +97,16 @@ class Writer:
             await self._must_be_ours(owner, key)
             answer = await self.api.apply(manifest, manager=MANAGER)
         WRITES.labels(key.kind, "apply").inc()
-        self._settled[key] = (answer["metadata"]["uid"], _version(answer))
+        if key.kind not in IMMUTABLE:
+            settled = self._settled.setdefault(key_of(owner), {})
+            settled[key] = (answer["metadata"]["uid"], _version(answer))
         self.put(answer, but=key_of(owner))
 
-    def _unchanged(self, key: Key, known: Manifest) -> bool:
-        if key.kind in {"ConfigMap", "ControllerRevision"}:
-            return True  # children of these kinds are immutable and named by their content
-        return self._settled.get(key) == (known["metadata"]["uid"], _version(known))
+    def _unchanged(self, owner: Manifest, key: Key, known: Manifest) -> bool:
+        if key.kind in IMMUTABLE:
+            return True
+        settled = self._settled.get(key_of(owner), {})
+        return settled.get(key) == (known["metadata"]["uid"], _version(known))
 
     async def _must_be_ours(self, owner: Manifest, key: Key) -> None:
         """Refuse to take over an object that something else made."""
@@ -119,8 +129,8 @@ class Writer:
         WRITES.labels(key.kind, "scale").inc()
         self.put(answer, but=key_of(owner))
 
-    async def _delete(self, key: Key) -> None:
-        self._settled.pop(key, None)
+    async def _delete(self, owner: Manifest, key: Key) -> None:
+        self._settled.get(key_of(owner), {}).pop(key, None)
         if (known := self.store.get(key)) is None:
             return
         uid = known["metadata"]["uid"]

@@ -6,6 +6,7 @@ import aiohttp
 import msgspec
 import pytest
 from aiohttp import web
+from structlog.testing import capture_logs
 
 from headgate_api.conditions import Reason
 from headgate_api.errors import Unavailable
@@ -140,6 +141,28 @@ async def test_what_was_true_of_a_generation_stays_true(reason: Reason, found: s
     scene.store.put(quota | {"status": {"conditions": [condition]}})
     assert found == scene.gateways.programmed(ACME, 3).state
     assert "NoGateways" == scene.gateways.programmed(ACME, 4).state
+
+
+async def test_a_pod_of_the_same_name_has_not_said_what_the_one_before_said() -> None:
+    """A StatefulSet gives its names again, and a watch may miss the time between."""
+    scene = Scene()
+    scene.gateways.put(gateway("g"))
+    scene.ask.reports["g"] = report(2)
+    await scene.publish(2)
+    again = gateway("g")
+    again["metadata"]["uid"] = "another"
+    scene.gateways.put(again)
+    assert Programmed("GatewaysBehind", ("g",)) == scene.gateways.programmed(ACME, 1)
+
+
+async def test_a_gateway_that_gives_no_report_is_logged_once() -> None:
+    scene = Scene()
+    scene.gateways.put(gateway("g"))
+    with capture_logs() as lines:
+        for reports in ({}, {}, {"g": report(1)}, {}):
+            scene.ask.reports = reports
+            await scene.gateways.round()
+    assert ["gateway does not report"] * 2 == [line["event"] for line in lines]
 
 
 async def test_a_gateway_that_stays_behind_is_told_of_once() -> None:

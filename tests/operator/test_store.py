@@ -125,3 +125,14 @@ def test_objects_are_found_by_the_words_of_their_index() -> None:
     assert ["a", "b"] == names("tenant/acme")
     store.put(quota("b", 3, "other"))
     assert (["a"], ["b"]) == (names("tenant/acme"), names("tenant/other"))
+
+
+def test_nothing_is_left_of_a_namespace_that_is_empty() -> None:
+    """Previews and tests come and go with theirs; asking for one makes none either."""
+    store = Store()
+    meta = {"name": "a", "namespace": "preview", "uid": "u", "resourceVersion": "1"}
+    store.put({"apiVersion": "v1", "kind": "Service", "metadata": meta})
+    store.drop(Key("Service", "preview", "a"))
+    assert store.get(Key("Service", "other", "a")) is None
+    assert [] == [*store.all("Service", "another")]
+    assert {} == store._kinds["Service"]

@@ -156,3 +156,10 @@ async def test_the_status_of_a_deleted_object_is_nobodys_business() -> None:
     del wall.api.objects[key_of(wall.owner)]
 
     assert not await wall.writer.write(wall.owner, Plan(status={"replicas": 1}))
+
+
+async def test_nothing_is_remembered_of_an_owner_that_is_gone() -> None:
+    wall = Wall()
+    await wall.writer.write(wall.owner, wall.plan())
+    wall.writer.forget(key_of(wall.owner))
+    assert {} == wall.writer._settled
