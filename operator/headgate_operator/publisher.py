@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any, Final, Protocol, TypeAlias
 
 import structlog
@@ -45,7 +46,7 @@ log = structlog.get_logger(__name__)
 
 BATCH: Final = 0.05  # s; changes that come together make one snapshot
 POINTERS_KEPT: Final = 4  # the newest and three older ones: a slow gateway still finds its shards
-AT_ONCE: Final = 8  # shards written, or deleted, at the same time
+AT_ONCE: Final = 8  # shards read, written or deleted at the same time
 PAUSES: Final = (0.2, 10.0)  # s; first and longest wait after a failure
 Version: TypeAlias = tuple[int, int]
 
@@ -133,6 +134,9 @@ class Publisher:
         """Read the snapshot in force: it holds the last accepted version of every object.
 
         What cannot be decoded is left out and said; its object is looked at again anyhow.
+
+        Raises:
+            HeadgateError: what there is cannot be read now. It must not be written over.
         """
         found, _ = await self.api.list(
             CONFIG_MAPS, self.namespace, selector=f"{LABEL}=shard", metadata_only=True
@@ -140,8 +144,9 @@ class Publisher:
         self._shards = {item["metadata"]["name"].removeprefix(f"{POINTER}-") for item in found}
         self._kept.append(frozenset(self._shards))
         pointer = await self._read_pointer()
-        for digest in pointer.shards if pointer else ():
-            for entry in await self._read_shard(digest) if digest else ():
+        for batch in _batches([*filter(None, pointer.shards)] if pointer else []):
+            shards = await asyncio.gather(*map(self._read_shard, batch))
+            for entry in chain.from_iterable(shards):
                 key = Key(entry.kind, entry.namespace, entry.name)
                 self._set(key, entry)
                 self._since[key] = self.version
@@ -281,6 +286,8 @@ class Publisher:
         try:
             found = await self.api.get(CONFIG_MAPS, self.namespace, f"{POINTER}-{digest}")
             return decode_shard(found["data"][SHARD_KEY]).entries
+        except Forbidden:
+            raise
         except (TerminalError, KeyError) as error:
             log.warning("a shard cannot be read", shard=digest, error=str(error))
             return ()

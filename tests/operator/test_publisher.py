@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from headgate_api.errors import Unavailable
+from headgate_api.errors import Forbidden, HeadgateError, Unavailable
 from headgate_api.snapshot import (
     LABEL,
     POINTER,
@@ -236,6 +236,24 @@ async def test_a_shard_that_cannot_be_read_costs_only_its_own_entries() -> None:
     await second.load()
 
     assert 1 == len(second.keys())
+
+
+@pytest.mark.parametrize("error", [Forbidden("not yours"), Unavailable("away")], ids=str)
+async def test_what_cannot_be_read_now_is_never_written_over(error: HeadgateError) -> None:
+    api = FakeApi()
+    first = publisher(api)
+    async with publishing(first) as next_pointer:
+        first.accept(ACME, entry("acme"))
+        await next_pointer()
+    (digest,) = filter(None, pointer(api).shards)
+    api.failures[f"get ConfigMap/{POINTER}-{digest}"] = [error]
+    second = publisher(api)
+
+    with pytest.raises(type(error)):
+        await second.load()
+    await second.load()
+
+    assert (ACME,) == second.keys()
 
 
 async def test_the_snapshot_belongs_to_an_object_of_the_chart() -> None:
