@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -123,6 +124,22 @@ def test_down_leaves_nothing_and_up_starts_anew(ground: Ground) -> None:
     ground.up()
     with pytest.raises(ClusterError, match="not found"):
         ground.kubectl("get", "configmap", "survivor")
+
+
+def test_a_machine_that_was_started_in_a_chroot_is_entered_there(tmp_path: Path) -> None:
+    (tmp_path / "usr").mkdir()
+    for name in ("bin", "lib", "lib64"):
+        (tmp_path / name).symlink_to(f"usr/{name}")
+    script = 'mount --bind /usr "$0/usr" && exec chroot "$0" sleep 60'
+    argv = ("unshare", "--mount", "--", "sh", "-c", script, str(tmp_path))
+    with subprocess.Popen(argv) as process:
+        try:
+            root = Path("/proc", str(process.pid), "root")
+            until(lambda: root.samefile(tmp_path), "chroot", seconds=30)
+            listing = run(*machines.inside(process.pid, "ls", "/"))
+        finally:
+            process.kill()
+    assert ["bin", "lib", "lib64", "usr"] == listing.split()
 
 
 def namespaces() -> set[str]:

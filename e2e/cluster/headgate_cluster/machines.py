@@ -115,8 +115,11 @@ def strays(state: Path) -> list[int]:
 
 
 def inside(pid: int, *argv: str | Path) -> list[str]:
-    """Return the command that runs argv in all namespaces of a machine."""
-    spaces = ("--mount", "--uts", "--ipc", "--net", "--pid")
+    """Return the command that runs argv in all namespaces of a machine.
+
+    A mount namespace alone gives its own root, which is not the machine's if that is in a chroot.
+    """
+    spaces = ("--mount", "--root", "--uts", "--ipc", "--net", "--pid")
     return ["nsenter", f"--target={pid}", *spaces, "--", *map(str, argv)]
 
 
