@@ -6,16 +6,18 @@ from collections.abc import Iterator
 import pytest
 
 from e2e.harness import MODEL, NAMESPACE, Cluster
-from e2e.release import Release, examples, say, start
+from e2e.release import CASES, Release, examples, say, start
+from headgate_cluster import cluster as regions
 
 
 @pytest.fixture(scope="session")
 def release() -> Iterator[Release]:
-    """The quickstart on a fresh namespace, with two replicas of its model."""
-    release = start()
+    """The quickstart in a fresh namespace, with two replicas of its model."""
+    regions.down(CASES)  # of an earlier run that was killed
+    release = start(CASES)
     cluster = release.cluster
-    say("removing what an earlier run may have left")
-    cluster.kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found", "--timeout=180s")
+    taken = cluster.kubectl("get", "namespace", NAMESPACE, "--ignore-not-found", "-o", "name")
+    assert not taken, f"the cases need the namespace {NAMESPACE} for themselves; delete it first"
     say("installing the release")
     release.install()
     cluster.kubectl("apply", "-f", examples("quickstart"))

@@ -4,7 +4,7 @@ import sys
 import time
 
 from e2e.harness import KEY, MODEL, NAMESPACE
-from e2e.release import examples, say, start
+from e2e.release import DEMO, examples, say, start
 
 QUESTION = "What does a river do on its way to the sea?"
 
@@ -12,7 +12,7 @@ QUESTION = "What does a river do on its way to the sea?"
 def main() -> int:
     began = time.monotonic()
     say("1/4 a Kubernetes of real binaries, and the images (the first time takes minutes)")
-    release = start()
+    release = start(DEMO)
     cluster = release.cluster
     say("2/4 helm install")
     release.install()

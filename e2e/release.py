@@ -9,10 +9,15 @@ from typing import Final
 from e2e.harness import NODE_PORT, RELEASE, ROOT, Cluster
 from headgate_cli.cluster import foreign_kubeconfig
 from headgate_cluster import binaries, cluster as regions, images
+from headgate_cluster.files import cache_root
 from headgate_cluster.layout import Layout, default_state, regions as named
 
 CHART: Final = str(ROOT / "charts" / "headgate")
 REGION: Final = "local"
+DEMO: Final = Layout(default_state(), named(REGION))
+"""What `headgate cluster up` starts too."""
+CASES: Final = Layout(cache_root() / "cluster-of-cases", named(REGION), "hgcases", "10.92", "10.93")
+"""A set of its own: the tests leave a user's cluster alone."""
 
 
 def say(sentence: str) -> None:
@@ -71,18 +76,16 @@ def node_address(cluster: Cluster) -> str:
     return next(a["address"] for a in addresses if a["type"] == "InternalIP")
 
 
-def start() -> Release:
-    """Build what is missing, start the local cluster with it, or take that of KUBECONFIG."""
+def start(layout: Layout) -> Release:
+    """Build what is missing and start the local cluster with it, or take that of KUBECONFIG."""
     kubectl = str(binaries.build(binaries.LIGHT)["kubectl"])
     archives = images.build()
-    layout = None
-    if not (kubeconfig := foreign_kubeconfig()):
-        layout = Layout(default_state(), named(REGION))
-        kubeconfig = str(regions.up(layout, archives, images.pause()))
+    chosen = foreign_kubeconfig()
+    kubeconfig = chosen or str(regions.up(layout, archives, images.pause()))
     bare = Cluster(kubeconfig, kubectl, "")
     cluster = Cluster(kubeconfig, kubectl, node_address(bare))
     tags = {archive.repository.rpartition("/")[2]: archive.tag for archive in archives}
-    return Release(cluster, tags, layout)
+    return Release(cluster, tags, None if chosen else layout)
 
 
 def examples(name: str) -> str:
