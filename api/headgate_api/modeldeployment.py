@@ -99,8 +99,8 @@ class Model(ApiModel):
     chat_template: ChatTemplate | None = None
     """How messages become a prompt. Absent: ChatML; a template of the checkpoint is not read."""
     max_context_tokens: Annotated[int, Field(ge=256, le=16777216)] | None = None
-    """Prompt and answer together, in tokens. Longer requests are refused. Absent: the model server
-    decides."""
+    """Size of the model's context, in tokens. The gateway refuses a request for a longer answer; it
+    does not count the prompt, which the model server does. Absent: the model server decides."""
 
 
 class EnvVar(ApiModel):
