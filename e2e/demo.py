@@ -41,7 +41,7 @@ def main() -> int:
         f"  curl -N {cluster.url}/chat/completions -H 'Authorization: Bearer {KEY}' \\\n"
         f'    -d \'{{"model": "{MODEL}", "stream": true, '
         f'"messages": [{{"role": "user", "content": "Hello"}}]}}\'\n'
-        f"  .venv/bin/headgate keys create my-keys -n {NAMESPACE}\n"
+        f"  .venv/bin/headgate keys create demo-keys --entry alice -n {NAMESPACE}\n"
         f"  .venv/bin/headgate cluster status\n"
         f"  .venv/bin/headgate cluster down"
     )
