@@ -25,19 +25,23 @@ async def load(kubeconfig: str | None = None, context: str | None = None) -> Con
     """
     configuration = Configuration()
     file = kubeconfig or os.environ.get("KUBECONFIG")
+    usual = str(Path.home() / ".kube" / "config")
     try:
         if file is None and context is None and "KUBERNETES_SERVICE_HOST" in os.environ:
             # Its hook reads the token file again each minute: the kubelet rotates it.
             load_incluster_config(configuration)  # type: ignore[no-untyped-call]
             return configuration
         loader = await load_kube_config(  # type: ignore[no-untyped-call]
-            file or str(Path.home() / ".kube" / "config"),
+            file or usual,
             context=context,
             client_configuration=configuration,
             persist_config=False,
         )
     except SENSELESS as error:
-        raise TerminalError(f"no way to reach a Kubernetes API server: {error}") from error
+        raise TerminalError(
+            f"no way to reach a Kubernetes API server by the kubeconfig {file or usual} "
+            f"(set KUBECONFIG to use another one): {error}"
+        ) from error
     if hasattr(loader, "exec_plugin_expiry"):
         configuration.refresh_api_key_hook = _ask_plugin_again(loader)  # type: ignore[assignment]
     return configuration
