@@ -534,6 +534,13 @@ class TestTemplate:
             'spec.model.chatTemplate.configMapKeyRef: there is no ConfigMap "t"'
         ) == told(plan)[1]
 
+    def test_a_model_without_its_template_is_not_ready_though_its_pods_answer(self) -> None:
+        world, key = world_with(TEMPLATED)
+        all_ready(world, key)
+        plan = world.settle(key)
+        assert "Progressing=False RolloutComplete: 1 replica answers" in told(plan)
+        assert told(plan)[-1].startswith("Ready=False ConfigMapNotFound")
+
     @pytest.mark.parametrize(
         ("found", "mark"),
         [

@@ -152,10 +152,10 @@ def _progress(
         )
     if going.complete:
         sentence = _answer(going.asked) if going.asked == 1 else f"all {_answer(going.asked)}"
-        return (
-            Mark("Progressing", "False", Reason.ROLLOUT_COMPLETE, sentence),
-            Mark("Ready", "True", Reason.PROBE_ANSWERED, sentence),
-        )
+        ready = Mark("Ready", "True", Reason.PROBE_ANSWERED, sentence)
+        if resolved.status == "False":  # pods answer the probe, but not as the spec wants it
+            ready = Mark("Ready", "False", resolved.reason, resolved.message)
+        return Mark("Progressing", "False", Reason.ROLLOUT_COMPLETE, sentence), ready
     why = _why(going)
     if overdue:
         deadline = mdep.spec.rollout.progress_deadline
