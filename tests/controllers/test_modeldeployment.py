@@ -541,6 +541,23 @@ class TestTemplate:
         assert "Progressing=False RolloutComplete: 1 replica answers" in told(plan)
         assert told(plan)[-1].startswith("Ready=False ConfigMapNotFound")
 
+    def test_a_template_that_cannot_be_read_and_was_never_seen_holds_the_model_back(self) -> None:
+        world, key = world_with(TEMPLATED)
+        world.documents[TEMPLATE_MAP] = Unreadable("timeout")
+        all_ready(world, key)
+        plan = world.settle(key)
+        assert plan.entry is None
+        assert told(plan)[-1].startswith("Ready=Unknown SourceUnreadable")
+
+    def test_a_missing_template_withdraws_no_model_that_serves_with_the_standard_one(self) -> None:
+        world, key = world_with(spec())
+        all_ready(world, key)
+        world.settle(key)
+        world.apply(key.kind, key.name, TEMPLATED)
+        plan = world.settle(key)
+        assert body(plan).chat_template is None
+        assert told(plan)[-1].startswith("Ready=False ConfigMapNotFound")
+
     @pytest.mark.parametrize(
         ("found", "mark"),
         [

@@ -38,6 +38,8 @@ def reconciled(
     resolved = resolve(seen, mdep)
     if placed:
         marks, wait = status.marks(seen, mdep, going, resolved.mark, now)
+        if not resolved.usable:
+            marks = status.withheld(marks, resolved.mark)
     else:
         marks, wait = status.not_placed(seen.env.region), None
     if refusal is not None:

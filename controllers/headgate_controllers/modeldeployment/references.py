@@ -19,7 +19,7 @@ class Resolved:
     template: str | None
     """The chat template in force; None is the standard one."""
     usable: bool = True
-    """False: there is a template to use, and nobody has ever seen it."""
+    """False: there is a template to use, nobody has ever seen it, and nothing is in force yet."""
 
 
 def references(manifest: Manifest) -> list[Key]:
@@ -47,9 +47,10 @@ def resolve(seen: Observed, mdep: ModelDeployment) -> Resolved:
         kept = seen.kept
         if fault := _template_fault(seen, mdep):
             problems.insert(0, fault)
-            # A model without its template would answer differently, and nobody would know why.
+            # The template in force stays. A model that never had one is held back: with another
+            # template it would answer differently, and nobody would know why.
             template = None if kept is None else kept.chat_template
-            usable = template is not None
+            usable = kept is not None
         else:
             template = seen.template
     return Resolved(resolved(problems), template, usable)

@@ -65,6 +65,12 @@ def marks(
     return (ACCEPTED, resolved, suited, _available(mdep, going), progressing, ready), wait
 
 
+def withheld(marks: tuple[Mark, ...], resolved: Mark) -> tuple[Mark, ...]:
+    """Say that pods may answer, but gateways are not told of them before a reference is found."""
+    ready = Mark("Ready", resolved.status, resolved.reason, resolved.message)
+    return tuple(ready if mark.type == "Ready" else mark for mark in marks)
+
+
 def fields(seen: Observed, mdep: ModelDeployment, going: Rollout) -> dict[str, Any]:
     """The rest of the status."""
     stable = next(
