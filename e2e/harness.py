@@ -99,8 +99,8 @@ class Cluster:
     def openai(self, key: str = KEY) -> OpenAI:
         return OpenAI(base_url=self.url, api_key=key, max_retries=0, timeout=60)
 
-    def async_openai(self, key: str = KEY) -> AsyncOpenAI:
-        return AsyncOpenAI(base_url=self.url, api_key=key, max_retries=0, timeout=60)
+    def async_openai(self, key: str = KEY, *, retries: int = 0) -> AsyncOpenAI:
+        return AsyncOpenAI(base_url=self.url, api_key=key, max_retries=retries, timeout=60)
 
 
 def _run(argv: list[str], stdin: str | None = None) -> str:
@@ -119,6 +119,7 @@ class Load:
     concurrency: int
     prompt: str
     max_tokens: int
+    retries: int
     finished: int = 0
     failures: Counter[str] = field(default_factory=Counter)
     _stop: threading.Event = field(default_factory=threading.Event)
@@ -149,7 +150,10 @@ class Load:
                 await asyncio.sleep(0.1)  # a failing gateway is not hammered
 
     async def _all(self) -> None:
-        async with self.cluster.async_openai() as client, asyncio.TaskGroup() as group:
+        async with (
+            self.cluster.async_openai(retries=self.retries) as client,
+            asyncio.TaskGroup() as group,
+        ):
             for number in range(self.concurrency):
                 group.create_task(self._worker(client, number))
 
@@ -161,10 +165,19 @@ class Load:
 
 @contextmanager
 def load(
-    cluster: Cluster, *, model: str = MODEL, concurrency: int = 4, max_tokens: int = 60
+    cluster: Cluster,
+    *,
+    model: str = MODEL,
+    concurrency: int = 4,
+    max_tokens: int = 60,
+    retries: int = 0,
 ) -> Iterator[Load]:
-    """Keep streams running for the body, and let the last ones end before it returns."""
-    running = Load(cluster, model, concurrency, "Tell me about rivers.", max_tokens)
+    """Keep streams running for the body, and let the last ones end before it returns.
+
+    `retries` are the client's own. It makes them for requests that got no answer, never for a
+    stream that has begun.
+    """
+    running = Load(cluster, model, concurrency, "Tell me about rivers.", max_tokens, retries)
     thread = threading.Thread(target=lambda: asyncio.run(running._all()))
     thread.start()
     try:

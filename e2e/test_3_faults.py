@@ -46,3 +46,31 @@ def test_a_killed_stub_is_replaced(cluster: Cluster) -> None:
     with load(cluster, model=MODEL) as streams:
         streams.more(4)
     assert {} == dict(streams.failures)
+
+
+def test_a_pod_that_is_deleted_while_it_loads_does_not_hold_its_gpu(cluster: Cluster) -> None:
+    simulation = {"simulation": {"load_s": 600}}
+    cluster.apply(
+        {
+            "apiVersion": "headgate.dev/v1alpha1",
+            "kind": "ModelDeployment",
+            "metadata": {"name": "slow"},
+            "spec": {
+                "variants": [
+                    {
+                        "name": "bf16",
+                        "source": {"uri": "hf://a/b@main"},
+                        "engine": {"config": simulation},
+                    }
+                ]
+            },
+        }
+    )
+    slow = "headgate.dev/model=slow"
+    until(
+        lambda: [pod for pod in cluster.all("pods", slow) if pod["status"]["phase"] == "Running"],
+        60,
+        "the pod loads its model",
+    )
+    cluster.kubectl("delete", "mdep", "slow")
+    until(lambda: not cluster.all("pods", slow), 60, "the pod is gone, long before its grace ends")

@@ -44,7 +44,8 @@ def test_one_program_is_upgraded_while_the_other_stays(
         "operator": "deployment/headgate-operator",
         "gateway": "statefulset/headgate-gateway",
     }
-    with load(cluster) as streams:
+    # The client's default: a kept connection may be closed in the moment in which it is used again.
+    with load(cluster, retries=2) as streams:
         before = image_of(cluster, workload[program])
         release.install(**{f"{program}.image.tag": next_tag(release, program)})
         assert before != image_of(cluster, workload[program])

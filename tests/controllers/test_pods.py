@@ -69,6 +69,9 @@ class TestPod:
         assert 5 + 600 + 10 == spec["terminationGracePeriodSeconds"]
         assert {"preStop": {"sleep": {"seconds": 5}}} == server["lifecycle"]
 
+    def test_a_pod_that_still_loads_dies_of_sigterm(self) -> None:
+        assert pod()["shareProcessNamespace"], "as process 1 it would ignore the signal"
+
     def test_a_start_may_take_all_of_the_load_timeout(self) -> None:
         (server,) = pod(runtime={"loadTimeout": "1h"})["containers"]
         probe = server["startupProbe"]

@@ -65,8 +65,21 @@ TENANT = entry("TenantQuota", "acme", TenantBody(tenant="acme", keys=(api_key(KE
 
 def pod(name: str, ip: str = "127.0.0.1", *, uid: str = "uid-llama", **meta: Any) -> dict[str, Any]:
     labels = {PART: MODEL_SERVER, MODEL_UID: uid, COHORT: COHORT_NAME, **meta.pop("labels", {})}
+    owner = {
+        "apiVersion": "apps/v1",
+        "kind": "ReplicaSet",
+        "name": f"{labels[COHORT]}-5d8f",
+        "uid": "uid-replicas",
+        "controller": True,
+    }
     return {
-        "metadata": {"namespace": "chat", "name": name, "uid": f"pod-{name}", "labels": labels}
+        "metadata": {
+            "namespace": "chat",
+            "name": name,
+            "uid": f"pod-{name}",
+            "labels": labels,
+            "ownerReferences": [owner],
+        }
         | meta,
         "status": {"podIP": ip, "conditions": [{"type": "Ready", "status": "True"}]},
     }

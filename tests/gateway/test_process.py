@@ -223,7 +223,8 @@ async def test_pods_are_found_and_left_as_the_api_server_says(
         await ready(process)
         manifest = pod("llama-0")
         status = manifest.pop("status")
-        manifest["metadata"] = {k: manifest["metadata"][k] for k in ("name", "labels")}
+        kept = ("name", "labels", "ownerReferences")
+        manifest["metadata"] = {k: manifest["metadata"][k] for k in kept}
         manifest["spec"] = {"containers": [{"name": "server", "image": "none"}]}
         await client.create(PODS, namespace, manifest)
         await client.merge(PODS, namespace, "llama-0", {"status": status}, subresource="status")

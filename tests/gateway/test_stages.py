@@ -275,6 +275,9 @@ async def test_a_pod_with_forged_labels_is_not_asked(start: Start) -> None:
     elsewhere["metadata"]["namespace"] = "other"
     running.gateway.pods.put(elsewhere)
     running.gateway.pods.put(pod("other-cohort", labels={"headgate.dev/cohort": "old"}))
+    running.gateway.pods.put(pod("relabelled", ownerReferences=[]))
+    foreign = {"kind": "ReplicaSet", "name": "another-5d8f", "controller": True}
+    running.gateway.pods.put(pod("of-another", ownerReferences=[foreign]))
 
     assert 503 == (await ask(running)).status
 

@@ -85,6 +85,9 @@ def _pod_spec(
     spec: dict[str, Any] = {
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
+        # Triton heeds SIGTERM only once its model is loaded, and a process 1 ignores what it does
+        # not heed: a pod deleted while it loads would hold its GPU for all of the grace period.
+        "shareProcessNamespace": True,
         "terminationGracePeriodSeconds": BEFORE_STOP + drain + AFTER_DRAIN,
         "securityContext": {
             "runAsNonRoot": True,

@@ -154,7 +154,7 @@ def _pod(manifest: Mapping[str, Any], port: int) -> Pod | None:
     host = status.get("podIP")
     if not ready or not host or "deletionTimestamp" in meta:
         return None
-    if COHORT not in labels or MODEL_UID not in labels:
+    if COHORT not in labels or MODEL_UID not in labels or not _made_for(labels[COHORT], meta):
         return None
     return Pod(
         name=meta["name"],
@@ -163,6 +163,21 @@ def _pod(manifest: Mapping[str, Any], port: int) -> Pod | None:
         port=port,
         cohort=labels[COHORT],
         pool=Pool(meta["namespace"], labels[MODEL_UID]),
+    )
+
+
+def _made_for(cohort: str, meta: Mapping[str, Any]) -> bool:
+    """Tell whether the cohort's Deployment made the pod: a label alone is quickly changed.
+
+    A pod that is relabelled keeps no owner, or that of another cohort. Whoever may create pods in
+    the namespace can still forge one: that is a right to read its prompts.
+    """
+    owners = meta.get("ownerReferences", ())
+    controller = next((owner for owner in owners if owner.get("controller")), None)
+    return (
+        controller is not None
+        and controller["kind"] == "ReplicaSet"
+        and controller["name"].rpartition("-")[0] == cohort
     )
 
 
