@@ -31,7 +31,7 @@ QUICK: Final = (
     Suite("unit", ((*PYTEST, "-m", "not apiserver and not triton and not cluster"),)),
 )
 AGAIN: Final = ("--last-failed", "--last-failed-no-failures=none")
-"""Real servers on a busy machine: what failed once is tried once more, alone, and both are shown."""
+"""Real servers on a busy machine: what failed is tried once more, alone; both are shown."""
 REAL: Final = (
     Suite("real", ((*PYTEST, "-m", "apiserver or triton"),), AGAIN),
     Suite("e2e", ((*PYTEST, "-m", "cluster", "tests/cluster", "e2e"),), AGAIN),
