@@ -46,6 +46,7 @@ def run(suite: Suite) -> bool:
         good = call(command)
         if not good and suite.again:
             good = call((*command, *suite.again))
+            print(f"{suite.name}: a second try {'passed' if good else 'failed too'}", flush=True)
         results.append(good)
     return all(results)
 
