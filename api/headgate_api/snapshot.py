@@ -77,10 +77,11 @@ class Cohort(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Value of the pods' label `headgate.dev/cohort`."""
     variant: str
     revision: str
-    runtime: Literal["triton-llmapi", "triton-python"]
+    runtime: Literal["triton-llmapi", "trtllm-serve", "triton-python"]
     """Which adapter speaks to them."""
     served_model: str
-    """Triton's model name in the URL: `/v2/models/<served_model>/generate_stream`."""
+    """Their own name of the model: Triton's in the URL `/v2/models/<served_model>/generate_stream`,
+    or what an OpenAI server wants in `model`."""
 
 
 class ModelBody(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -104,12 +105,73 @@ class Target(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     weight: int = 1
 
 
+class DeadlineBody(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How long a request may take, in s."""
+
+    background: bool = False
+    """Nobody waits for it: no hedging, and the least urgent of all."""
+    total: float = 120.0
+    """A plain answer, to its last byte."""
+    stream: float = 600.0
+    """A stream, to its last byte."""
+    first_segment: float = 30.0
+    """To the first text: waiting at the model server and reading the prompt included."""
+    idle_token: float = 15.0
+    """Between two pieces of text."""
+    reserve: float = 0.5
+    """Of `total` and `stream`, kept back for ending gracefully."""
+    stages: dict[str, float] = {}
+    """Time of a stage, by its name."""
+
+
+RetryOn: TypeAlias = Literal[
+    "Connect", "Reset", "Unavailable", "Overloaded", "FirstTokenTimeout", "InvalidOutput"
+]
+
+
+class RetryBody(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """When a call may be tried again, always before the client has seen anything of it."""
+
+    max_attempts: int = 2
+    budget_percent: int = 20
+    """Retries at once, of the requests at once."""
+    min_concurrent: int = 3
+    """Retries at once that are allowed however few requests there are."""
+    backoff_base: float = 0.1
+    backoff_max: float = 2.0
+    retry_on: tuple[RetryOn, ...] = ("Connect", "Reset", "Unavailable", "Overloaded")
+
+
+class HedgingBody(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """When a second pod is asked while the first is still silent. One of the first two is given."""
+
+    percentile: int | None = None
+    """Of the times to the first text that were seen lately."""
+    seconds: float | None = None
+    max_percent: int = 5
+    """Of the requests."""
+
+
+class OutlierBody(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """When a pod that fails gets no more requests, and for how long."""
+
+    consecutive_failures: int = 5
+    base_ejection: float = 30.0
+    """s, doubled with each ejection in a row."""
+    max_ejection_percent: int = 50
+    """Of the model's pods."""
+
+
 class RouteBody(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A RoutingPolicy. `models` holds only the names that it won (api/README.md D4)."""
 
     models: tuple[str, ...]
     targets: tuple[Target, ...]
     created: int = 0
+    deadlines: DeadlineBody = DeadlineBody()
+    retries: RetryBody = RetryBody()
+    hedging: HedgingBody | None = None
+    outliers: OutlierBody = OutlierBody()
 
 
 class ApiKey(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
