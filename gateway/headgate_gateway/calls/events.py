@@ -1,52 +1,79 @@
-"""What comes out of a model server, whatever its protocol: text, an end, or a failure.
+"""What comes out of a model server, whatever its protocol.
 
-A call yields any number of `Text` and `Waiting`, then exactly one `End` or `Failed`.
+A call yields any number of `Text`, `Reasoning`, `ToolCall`, `Vectors` and `Waiting`, then exactly one
+`End` or `Failed`. They are structs, not dataclasses: one is made for every token.
 """
 
-from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
+
+import msgspec
+from msgspec import Struct
 
 from headgate_gateway.refusals import Refusal
 
-FinishReason: TypeAlias = Literal["stop", "length"]
+FinishReason: TypeAlias = Literal["stop", "length", "tool_calls", "content_filter"]
 
 
-@dataclass(frozen=True, slots=True)
-class Text:
-    """New text, never empty."""
+class Text(Struct, frozen=True):
+    """New text of the answer, never empty."""
+
+    text: str
+    logprobs: tuple[msgspec.Raw, ...] = ()
+    """Of its tokens, as the model server wrote them, where the client asked for them."""
+
+
+class Reasoning(Struct, frozen=True, gc=False):
+    """New text that the model thought rather than said, never empty."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Waiting:
+class ToolCall(Struct, frozen=True, gc=False):
+    """A call that the model asks for, whole: what checks it must see all of it."""
+
+    index: int
+    id: str
+    name: str
+    arguments: str
+    """JSON text, as the model wrote it."""
+
+
+class Vectors(Struct, frozen=True):
+    """Embeddings, one for each input and in their order. There is one such event per call."""
+
+    vectors: tuple[bytes, ...]
+    """Each is a row of FP32 numbers, little-endian."""
+
+
+class Waiting(Struct, frozen=True, gc=False):
     """Nothing has come for a while; the client may want a sign of life."""
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(Struct, frozen=True, gc=False):
     """Tokens of one call."""
 
     input_tokens: int
     output_tokens: int
     estimated: bool = False
     """The model server does not count: input by length, output by the number of its answers."""
+    cached_tokens: int | None = None
+    """Of the input, those that the model server had already read. None: it does not tell."""
+    reasoning_tokens: int | None = None
+    """Of the output, those that were thought. None: it does not tell."""
 
 
-@dataclass(frozen=True, slots=True)
-class End:
+class End(Struct, frozen=True, gc=False):
     """The answer is complete."""
 
     finish_reason: FinishReason
     usage: Usage
 
 
-@dataclass(frozen=True, slots=True)
-class Failed:
+class Failed(Struct, frozen=True):
     """There is no more, and what came is not a whole answer."""
 
     refusal: Refusal
 
 
 WAITING: Final = Waiting()
-Event: TypeAlias = Text | Waiting | End | Failed
+Event: TypeAlias = Text | Reasoning | ToolCall | Vectors | Waiting | End | Failed
