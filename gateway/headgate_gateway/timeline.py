@@ -1,0 +1,35 @@
+"""When what happened to a request. Everything told about it later is read from here.
+
+Times are in s on the event loop's clock. Nothing is computed while the request is served: spans,
+histograms, `Server-Timing` and the access log are made of these numbers afterwards.
+"""
+
+from dataclasses import dataclass, field
+
+from headgate_api.snapshot import Cohort
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One try against one model server."""
+
+    pod: str
+    cohort: Cohort
+    hedge: bool  # asked while another one was still silent
+    started: float
+    first_text: float | None = None
+    ended: float | None = None  # None: still running
+    result: str = ""  # "ok", a reason code, or why it was given up: "cancelled", "hedge_lost"
+
+
+@dataclass(slots=True)
+class Timeline:
+    """Filled in as the request goes on."""
+
+    started: float
+    stages: list[tuple[str, float]] = field(default_factory=list)
+    """Name and end of each stage; it began when the one before ended."""
+    attempts: list[Attempt] = field(default_factory=list)
+    first_text: float | None = None
+    """When the first text could be sent to the client."""
+    ended: float | None = None
