@@ -127,7 +127,7 @@ class Writer:
         except NotFound:
             return  # gone already
         WRITES.labels(key.kind, "scale").inc()
-        self.put(answer, but=key_of(owner))
+        self.put(answer)  # the owner, too: what has no pods now may be deleted in its next pass
 
     async def _delete(self, owner: Manifest, key: Key) -> None:
         self._settled.get(key_of(owner), {}).pop(key, None)

@@ -23,6 +23,7 @@ class Wall:
     store: Store = field(default_factory=Store)
     owner: Manifest = field(init=False)
     writer: Writer = field(init=False)
+    woken: list[Key] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.owner = self.api.put(model("llama", "chat"))
@@ -31,6 +32,8 @@ class Wall:
 
     def put(self, manifest: Manifest, *, but: Key | None = None) -> None:
         self.store.put(manifest)
+        if but is None:
+            self.woken.append(key_of(manifest))
 
     def plan(self, status: Any = None, **spec: Any) -> Plan:
         child = deployment({**self.owner, "spec": {**self.owner["spec"], **spec}})
@@ -97,6 +100,17 @@ async def test_a_new_leader_applies_each_child_once() -> None:
     await wall.writer.write(wall.owner, wall.plan())
 
     assert ["apply Deployment/llama"] == wall.api.calls
+
+
+async def test_a_pass_that_scales_a_child_is_followed_by_another() -> None:
+    """A cohort without pods is deleted by the next pass, and nobody else might ask for one."""
+    wall = Wall()
+    await wall.writer.write(wall.owner, wall.plan())
+    assert [] == wall.woken
+
+    await wall.writer.write(wall.owner, Plan(status={"replicas": 1}, scaled=((CHILD, 0),)))
+
+    assert [CHILD] == wall.woken
 
 
 async def test_an_unwanted_child_is_deleted_once_and_an_absent_one_never() -> None:
