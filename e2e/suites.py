@@ -22,7 +22,6 @@ PYTEST: Final = ("pytest", "-q", "--durations=5")
 class Suite(NamedTuple):
     name: str
     commands: tuple[tuple[str, ...], ...]
-    again: tuple[str, ...] = ()  # options that run once more what failed; empty: no second try
 
 
 QUICK: Final = (
@@ -30,25 +29,16 @@ QUICK: Final = (
     Suite("verify", (("python", "-m", "headgate_api.generate", "--check"),)),
     Suite("unit", ((*PYTEST, "-m", "not apiserver and not triton and not cluster"),)),
 )
-AGAIN: Final = ("--last-failed", "--last-failed-no-failures=none")
-"""Real servers on a busy machine: what failed is tried once more, alone; both are shown."""
 REAL: Final = (
-    Suite("real", ((*PYTEST, "-m", "apiserver or triton"),), AGAIN),
-    Suite("e2e", ((*PYTEST, "-m", "cluster", "tests/cluster", "e2e"),), AGAIN),
+    Suite("real", ((*PYTEST, "-m", "apiserver or triton"),)),
+    Suite("e2e", ((*PYTEST, "-m", "cluster", "tests/cluster", "e2e"),)),
 )
 GROUND: Final = (("headgate", "cluster", "binaries"), ("headgate", "cluster", "images"))
 
 
 def run(suite: Suite) -> bool:
     """Run all commands of the suite, also after one has failed: a reader wants every finding."""
-    results = []
-    for command in suite.commands:
-        good = call(command)
-        if not good and suite.again:
-            good = call((*command, *suite.again))
-            print(f"{suite.name}: a second try {'passed' if good else 'failed too'}", flush=True)
-        results.append(good)
-    return all(results)
+    return all([call(command) for command in suite.commands])
 
 
 def call(command: tuple[str, ...]) -> bool:
