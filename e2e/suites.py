@@ -38,7 +38,8 @@ GROUND: Final = (("headgate", "cluster", "binaries"), ("headgate", "cluster", "i
 
 def run(suite: Suite) -> bool:
     """Run all commands of the suite, also after one has failed: a reader wants every finding."""
-    return all([call(command) for command in suite.commands])
+    results = [call(command) for command in suite.commands]
+    return all(results)
 
 
 def call(command: tuple[str, ...]) -> bool:
