@@ -18,6 +18,7 @@ from headgate_api.base import (
     keyed,
     ordered,
 )
+from headgate_api.callpolicy import Deadlines, Hedging, LoadBalancing, Retries
 from headgate_api.types import ModelRef, PublicName, RouteName
 
 
@@ -57,6 +58,14 @@ class RoutingPolicySpec(ApiModel):
     """Single: one route takes every request."""
     routes: Annotated[tuple[Route, ...], keyed("name", 1, 1)]
     """The routes."""
+    deadlines: Deadlines = Deadlines()
+    """How long a request may take."""
+    retries: Retries = Retries()
+    """When a call is tried again."""
+    hedging: Hedging | None = None
+    """When a second pod is asked while the first is still silent. Absent: never."""
+    load_balancing: LoadBalancing = LoadBalancing()
+    """How a pod is chosen."""
 
 
 class ModelClaim(ApiModel):

@@ -222,7 +222,7 @@ BODIES: Final[dict[Kind, Any]] = {
     "TenantQuota": TenantBody,
     "SafetyPolicy": SafetyBody,
 }
-FEATURES: Final = frozenset({"input-rules"})
+FEATURES: Final = frozenset({"call-policy", "input-rules"})
 """Words that a gateway of this release understands in `Entry.requires`."""
 
 

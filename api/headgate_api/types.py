@@ -69,6 +69,8 @@ Quantity: TypeAlias = Annotated[
 ]
 """A Kubernetes quantity, kept as written; `units.parse_quantity` reads it."""
 
+Percent: TypeAlias = Annotated[int, Field(ge=0, le=100)]
+
 _NAME: Final = '"{self}" is no name: use a-z, 0-9 and "-", first and last a letter or digit'
 _NAME_RULE: Final = Rule("self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')", _NAME)
 

@@ -104,6 +104,34 @@ class TestDefaults:
             "rollout": {"progressDeadline": "1h"},
         } == server.create(MODEL)["spec"]
 
+    def test_of_a_routing_policy_are_written_out(self, server: Server) -> None:
+        written = server.create({**POLICY, "spec": {**POLICY["spec"], "hedging": {}}})["spec"]
+
+        assert {
+            "class": "Interactive",
+            "total": "2m",
+            "stream": "10m",
+            "firstSegment": "30s",
+            "idleToken": "15s",
+            "reserve": "500ms",
+        } == written["deadlines"]
+        assert {
+            "maxAttempts": 2,
+            "budgetPercent": 20,
+            "minConcurrent": 3,
+            "backoffBase": "100ms",
+            "backoffMax": "2s",
+        } == written["retries"]
+        assert {"after": "p95", "maxPercent": 5} == written["hedging"]
+        assert {
+            "policy": "LeastInFlight",
+            "outlierDetection": {
+                "consecutiveFailures": 5,
+                "baseEjectionTime": "30s",
+                "maxEjectionPercent": 50,
+            },
+        } == written["loadBalancing"]
+
     def test_of_a_safety_policy_are_written_out(self, server: Server) -> None:
         assert {"appliesTo": {}, "rollout": {"mode": "Enforce"}} == server.create(SAFETY)["spec"]
 

@@ -2,8 +2,17 @@ from typing import Any
 
 import pytest
 
-from headgate_api.snapshot import RouteBody, Target
+from headgate_api.snapshot import (
+    DeadlineBody,
+    Entry,
+    HedgingBody,
+    OutlierBody,
+    RetryBody,
+    RouteBody,
+    Target,
+)
 from headgate_controllers.contract import Key
+from headgate_policy.snapshot import decode_body
 
 from .world import NAMESPACE, World, body, told
 
@@ -76,6 +85,129 @@ def test_gateways_are_told_names_and_targets() -> None:
         created=1767225600,
     ) == body(plan)
     assert [{"name": "z", "state": "Held"}, {"name": "a", "state": "Held"}] == plan.status["models"]
+
+
+class TestHowModelsAreCalled:
+    """`RouteBody`'s own defaults are those of models that no policy claims."""
+
+    def test_a_policy_that_says_nothing_of_it_changes_nothing(self) -> None:
+        plan = entry({})
+
+        assert RouteBody(
+            models=("gpt",), targets=(Target(model="llama"),), created=1767225600
+        ) == decoded(plan)
+        assert () == plan.requires
+
+    def test_what_is_written_out_is_the_same_as_what_is_left_out(self) -> None:
+        written = {
+            "deadlines": {
+                "class": "Interactive",
+                "total": "2m",
+                "stream": "10m",
+                "firstSegment": "30s",
+                "idleToken": "15s",
+                "reserve": "500ms",
+            },
+            "retries": {"retryOn": ["Overloaded", "Unavailable", "Reset", "Connect"]},
+            "loadBalancing": {"outlierDetection": {}},
+        }
+
+        assert bytes(entry({}).body) == bytes(entry(written).body)
+
+    def test_gateways_are_told_everything_in_seconds(self) -> None:
+        plan = entry(
+            {
+                "deadlines": {
+                    "class": "Background",
+                    "total": "5m",
+                    "stream": "1h",
+                    "firstSegment": "2m",
+                    "idleToken": "1m",
+                    "reserve": "1s",
+                    "stages": {"input": "500ms", "output": "1s"},
+                },
+                "retries": {
+                    "maxAttempts": 3,
+                    "budgetPercent": 10,
+                    "minConcurrent": 1,
+                    "backoffBase": "50ms",
+                    "backoffMax": "1s",
+                    "retryOn": ["FirstTokenTimeout", "Connect"],
+                },
+                "hedging": {},
+                "loadBalancing": {
+                    "outlierDetection": {
+                        "consecutiveFailures": 3,
+                        "baseEjectionTime": "10s",
+                        "maxEjectionPercent": 30,
+                    }
+                },
+            }
+        )
+
+        told = decoded(plan)
+        assert (
+            DeadlineBody(
+                background=True,
+                total=300.0,
+                stream=3600.0,
+                first_segment=120.0,
+                idle_token=60.0,
+                reserve=1.0,
+                stages={"input": 0.5, "output": 1.0},
+            ),
+            RetryBody(
+                max_attempts=3,
+                budget_percent=10,
+                min_concurrent=1,
+                backoff_base=0.05,
+                backoff_max=1.0,
+                retry_on=("Connect", "FirstTokenTimeout"),
+            ),
+            HedgingBody(percentile=95, max_percent=5),
+            OutlierBody(consecutive_failures=3, base_ejection=10.0, max_ejection_percent=30),
+        ) == (told.deadlines, told.retries, told.hedging, told.outliers)
+
+    def test_hedging_may_wait_for_a_fixed_time(self) -> None:
+        told = decoded(entry({"hedging": {"after": "800ms", "maxPercent": 1}}))
+
+        assert HedgingBody(seconds=0.8, max_percent=1) == told.hedging
+
+    @pytest.mark.parametrize(
+        "block",
+        [
+            {"deadlines": {"total": "1m"}},
+            {"retries": {"maxAttempts": 1}},
+            {"hedging": {}},
+            {"loadBalancing": {"outlierDetection": {"consecutiveFailures": 4}}},
+        ],
+    )
+    def test_a_gateway_that_cannot_keep_a_promise_must_not_take_it(
+        self, block: dict[str, Any]
+    ) -> None:
+        assert ("call-policy",) == entry(block).requires
+
+    def test_a_percentile_that_no_rule_let_through_refuses_the_object(self) -> None:
+        world = World()
+        said = {**spec("gpt"), "hedging": {"after": "p42"}}
+        plan = world.settle(world.apply("RoutingPolicy", "chat", said))
+
+        assert told(plan)[0].startswith(
+            'Accepted=False SpecInvalid: spec.hedging.after: Invalid value: "p42": '
+        )
+
+
+def entry(block: dict[str, Any]) -> Entry:
+    world = World()
+    plan = world.settle(world.apply("RoutingPolicy", "chat", {**spec("gpt"), **block}))
+    assert plan.entry is not None
+    return plan.entry
+
+
+def decoded(told: Entry) -> RouteBody:
+    body = decode_body(told)
+    assert isinstance(body, RouteBody)
+    return body
 
 
 class TestNames:

@@ -37,11 +37,13 @@ def plan(seen: Observed, now: datetime) -> Plan:
     held = [name for name in policy.spec.models if name not in seen.winners]
     entry = None
     if held:
+        body = resources.body(policy, held, seen.created)
         entry = make_entry(
             seen.subject.identity,
             uid=seen.subject.uid,
             generation=seen.subject.generation,
-            body=resources.body(policy, held, seen.created),
+            body=body,
+            requires=resources.requires(body),
         )
     return status.routed(
         seen.subject, policy.spec.models, seen.winners, seen.targets, now, entry=entry
