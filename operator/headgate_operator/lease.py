@@ -53,6 +53,7 @@ class Elector:
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     epoch: int = -1
     """Transitions of the Lease when we got it: of two leaders, the later has the higher."""
+    _held: Object | None = None  # the Lease as our last write left it: renewed without a read
     _renewed: float = float("-inf")
     _failed: str = ""  # why the last try did: it is told once
     _seen: tuple[object, float] = field(default=(None, 0.0))
@@ -118,8 +119,9 @@ class Elector:
 
     async def _take(self, lowest_epoch: Callable[[], Awaitable[int]]) -> bool:
         stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        lease, self._held = self._held, None  # where somebody has edited it: read by the next try
         try:
-            lease = await self.api.get(LEASES, self.namespace, self.name)
+            lease = lease or await self.api.get(LEASES, self.namespace, self.name)
         except NotFound:
             await self._create(stamp, await lowest_epoch())
             return True
@@ -135,7 +137,7 @@ class Elector:
             epoch = max(spec.get("leaseTransitions", 0) + 1, await lowest_epoch())
             spec |= self._ours(stamp, epoch)
             lease["metadata"] |= {"ownerReferences": list(self.owners)}
-        await self.api.replace(LEASES, lease)
+        self._held = await self.api.replace(LEASES, lease)
         self.epoch = spec["leaseTransitions"]
         return True
 
@@ -153,7 +155,7 @@ class Elector:
             "metadata": meta | {"ownerReferences": list(self.owners)},
             "spec": self._ours(stamp, epoch),
         }
-        await self.api.create(LEASES, self.namespace, body)
+        self._held = await self.api.create(LEASES, self.namespace, body)
         self.epoch = epoch
 
     def _ours(self, stamp: str, transitions: int) -> dict[str, Any]:

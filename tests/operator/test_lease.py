@@ -70,7 +70,7 @@ async def test_a_leader_stops_before_another_may_start() -> None:
     a = elector(api, clock, "a")
     await a.acquire(one)
     started = clock.now
-    api.failures["get Lease"] = [AWAY] * 100
+    api.failures["replace Lease"] = api.failures["get Lease"] = [AWAY] * 100
 
     with pytest.raises(LeaseLost):
         await a.hold()
@@ -82,13 +82,42 @@ async def test_a_leader_goes_on_after_failures_that_end_in_time() -> None:
     api, clock = FakeApi(), Clock()
     a = elector(api, clock, "a")
     await a.acquire(one)
-    api.failures["get Lease"] = [AWAY] * 3
+    api.failures["replace Lease"] = api.failures["get Lease"] = [AWAY] * 3
     clock.ends = clock.now + 60.0
 
     with pytest.raises(Ended):
         await a.hold()
 
     assert a.leads
+
+
+async def test_a_leader_renews_without_reading_what_it_wrote_itself() -> None:
+    api, clock = FakeApi(), Clock()
+    a = elector(api, clock, "a")
+    await a.acquire(one)
+    api.failures["get Lease"] = [AWAY]
+    clock.ends = clock.now + 60.0
+
+    with pytest.raises(Ended):
+        await a.hold()
+
+    assert (True, [AWAY]) == (a.leads, api.failures["get Lease"])
+
+
+async def test_a_leader_goes_on_over_an_edit_of_its_lease() -> None:
+    api, clock = FakeApi(), Clock()
+    a = elector(api, clock, "a")
+    await a.acquire(one)
+    lease = await api.get(LEASES, "headgate", "lease")
+    api.put({**lease, "metadata": lease["metadata"] | {"annotations": {"by": "hand"}}})
+    clock.ends = clock.now + 60.0
+
+    with pytest.raises(Ended):
+        await a.hold()
+
+    assert a.leads
+    found = await api.get(LEASES, "headgate", "lease")
+    assert {"by": "hand"} == found["metadata"]["annotations"]
 
 
 async def test_a_released_lease_is_free_at_once() -> None:
