@@ -1,14 +1,12 @@
 """The gateway's process: reads settings, follows the API server, serves, drains on SIGTERM."""
 
 import asyncio
-import logging
 import signal
 import sys
 import time
 from collections.abc import Coroutine
 from typing import Any, Final
 
-import msgspec
 import structlog
 import uvloop
 
@@ -21,6 +19,7 @@ from headgate_gateway.gateway import Gateway
 from headgate_gateway.routing.pods import Pods
 from headgate_gateway.settings import Settings, read_settings
 from headgate_gateway.snapshot_files import SnapshotFiles
+from headgate_gateway.telemetry.logs import configure_logs
 from headgate_kube.client import Client
 
 log = structlog.get_logger(__name__)
@@ -130,24 +129,3 @@ class Process:
         if not self.pods.current:
             return "the pods have not been listed yet"
         return ""
-
-
-def configure_logs() -> None:
-    """One JSON object per line on standard output."""
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(serializer=_line),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.BytesLoggerFactory(),
-        cache_logger_on_first_use=True,
-    )
-    logging.basicConfig(level=logging.WARNING, stream=sys.stdout)
-
-
-def _line(event: Any, **_: Any) -> bytes:
-    return msgspec.json.encode(event, enc_hook=str)
