@@ -11,23 +11,25 @@ from typing import Final
 
 import structlog
 
-from headgate_gateway.calls.call import Patience
+from headgate_gateway.calls.call import Backends, Patience
 from headgate_gateway.calls.prompt import WritePrompt
-from headgate_gateway.chat import Chat
 from headgate_gateway.edge.identity import Identity
 from headgate_gateway.edge.limits import Limits
 from headgate_gateway.edge.parse import Parse
 from headgate_gateway.edge.server import Edge
 from headgate_gateway.feedback import Feedback
+from headgate_gateway.inference import Inference
 from headgate_gateway.metrics import Metrics
 from headgate_gateway.outcome import Teller
 from headgate_gateway.pipeline import Pipeline
 from headgate_gateway.refusals import Code, Refusal
 from headgate_gateway.routing.choose_model import ChooseModel
 from headgate_gateway.routing.pods import Pods
+from headgate_gateway.routing.set_deadline import SetDeadline
 from headgate_gateway.safety.input_rules import InputRules
 from headgate_gateway.service import Service
 from headgate_gateway.snapshots import Snapshots
+from headgate_gateway.telemetry.trace_context import Sampler
 
 log = structlog.get_logger(__name__)
 
@@ -65,25 +67,26 @@ class Gateway:
         self.snapshots = Snapshots()
         self.metrics = Metrics()
         self.feedback = Feedback(self.process)
-        clock = time.perf_counter
+        clock = time.monotonic  # as the event loop's
         stages = (
             Identity(),
             Parse(),
             ChooseModel(pods),
+            SetDeadline(),
             InputRules(self.metrics),
             WritePrompt(default_max_tokens),
         )
-        self.chat = Chat(
+        self.inference = Inference(
             snapshots=self.snapshots,
             pipeline=Pipeline(stages, self.metrics, clock),
-            pods=pods,
-            patience=patience,
+            backends=Backends(pods, patience),
+            sampler=Sampler(),
             teller=Teller(self.metrics, self.feedback),
             region=region,
             most=most,
         )
         doorkeeper = Pipeline((Identity(),), self.metrics, clock)
-        service = Service(self.snapshots, self.chat, doorkeeper, self.metrics)
+        service = Service(self.snapshots, self.inference, doorkeeper, self.metrics)
         self.edge = Edge(service, limits, ids=self._name, refused=self._count)
         self._show()
 
@@ -99,8 +102,8 @@ class Gateway:
         await asyncio.sleep(accept_seconds)
         self.edge.close_listener()
         if not await self._emptied(stream_seconds):
-            log.warning("streams ended by the drain", streams=len(self.chat.calls))
-            self.chat.stop(DRAINING)
+            log.warning("streams ended by the drain", streams=len(self.inference.calls))
+            self.inference.stop(DRAINING)
             if not await self._emptied(2.0):
                 self.edge.abort()
 
@@ -121,7 +124,7 @@ class Gateway:
     def _show(self) -> None:
         metrics, snapshots = self.metrics, self.snapshots
         metrics.connections.read = lambda: self.edge.connections
-        metrics.calls_in_flight.read = lambda: len(self.chat.calls)
+        metrics.calls_in_flight.read = lambda: len(self.inference.calls)
         metrics.pods_ready.read = lambda: sum(self.pods.counts().values())
         metrics.snapshot_epoch.read = lambda: snapshots.report.epoch
         metrics.snapshot_sequence.read = lambda: snapshots.report.sequence

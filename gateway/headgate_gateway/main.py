@@ -68,8 +68,6 @@ class Process:
             ),
             patience=Patience(
                 connect=settings.connect_timeout,
-                first_token=settings.first_token_timeout,
-                idle=settings.idle_token_timeout,
                 beat=settings.heartbeat,
             ),
             most=settings.max_requests,

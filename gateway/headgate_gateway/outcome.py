@@ -20,7 +20,6 @@ class Outcome:
 
     status: int = 0  # HTTP; 0: the client left before there was one
     code: str = ""  # reason code; empty: all went well
-    first_text: float | None = None  # s since the request
     end: End | None = None
 
     def fail(self, code: str, status: int) -> None:
@@ -35,8 +34,14 @@ class Teller:
     metrics: Metrics
     feedback: Feedback
 
-    def tell(self, request: Request, call: Call | None, outcome: Outcome, seconds: float) -> None:
+    def tell(self, request: Request, call: Call | None, outcome: Outcome) -> None:
+        timeline = request.timeline
+        seconds = (timeline.ended or timeline.started) - timeline.started
         self.metrics.requests.of(str(outcome.status), outcome.code).add()
+        before = timeline.started
+        for stage, ended in timeline.stages:
+            self.metrics.stage_seconds.of(stage).observe(ended - before)
+            before = ended
         facts: dict[str, object] = {
             "status": outcome.status,
             "code": outcome.code or "ok",
@@ -58,25 +63,30 @@ class Teller:
             "model": identity.name,
             "route": request.route.identity.name if request.route is not None else None,
             "stream": bool(request.chat.stream),
-            "attempts": call.attempts,
+            "attempts": len(request.timeline.attempts),
         }
         if pod is None or cohort is None:
             return facts
         names = (identity.namespace, identity.name, cohort.variant)
+        first_text = request.timeline.first_text
+        if first_text is not None:
+            first_text -= request.timeline.started
         self.metrics.attempts.of(*names, outcome.code or "ok").add()
-        if call.attempts > 1:
-            self.metrics.attempts.of(*names, Code.UPSTREAM_LOST).add(call.attempts - 1)
+        if len(request.timeline.attempts) > 1:
+            self.metrics.attempts.of(*names, Code.UPSTREAM_LOST).add(
+                len(request.timeline.attempts) - 1
+            )
         self.metrics.request_seconds.of(*names).observe(seconds)
         count(
             self.feedback.of(identity.namespace, identity.name, cohort.name),
             failed=outcome.code.startswith("upstream"),
-            first_token=outcome.first_text,
+            first_token=first_text,
             usage=outcome.end.usage if outcome.end is not None else None,
         )
         facts |= {"cohort": cohort.name, "pod": pod.name}
-        if outcome.first_text is not None:
-            self.metrics.first_token_seconds.of(*names).observe(outcome.first_text)
-            facts["first_token_s"] = round(outcome.first_text, 4)
+        if first_text is not None:
+            self.metrics.first_token_seconds.of(*names).observe(first_text)
+            facts["first_token_s"] = round(first_text, 4)
         if outcome.end is not None:
             usage = outcome.end.usage
             self.metrics.tokens.of(*names, "input").add(usage.input_tokens)

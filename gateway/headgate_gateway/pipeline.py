@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import ClassVar, Protocol, assert_never
 
+from headgate_gateway.calls.deadline import EXCEEDED
 from headgate_gateway.metrics import Metrics
 from headgate_gateway.refusals import PASS, Pass, Refusal, Verdict
 from headgate_gateway.request import Request
@@ -22,30 +23,26 @@ class Pipeline:
 
     No stage writes to the exchange. The service turns the one refusal into a response, so that no
     stage can forget the OpenAI error body, `Retry-After` or the log entry.
+
+    A stage has its own time, or what the route's policy gives it, and never more than is left of
+    the request's. When a stage ends is noted in the request's timeline.
     """
 
     def __init__(
         self, stages: Sequence[Stage], metrics: Metrics, clock: Callable[[], float]
     ) -> None:
-        # Series are bound once: finding one costs more than counting with it.
-        self._stages = [(stage, metrics.stage_seconds.of(stage.name)) for stage in stages]
+        self._stages = stages
         self._refusals = metrics.refusals
         self._clock = clock
 
     async def ask(self, request: Request) -> Verdict:
-        started = self._clock()
-        for stage, seconds in self._stages:
+        ends = request.timeline.stages
+        for stage in self._stages:
             verdict = stage.decide(request)
             # A timer costs dozens of bare awaits, so only a stage that waits gets one.
             if not isinstance(verdict, (Pass, Refusal)):
-                try:
-                    async with asyncio.timeout(stage.budget):
-                        verdict = await verdict
-                except TimeoutError:
-                    verdict = stage.undecided
-            ended = self._clock()
-            seconds.observe(ended - started)
-            started = ended
+                verdict = await self._wait(stage, request, verdict)
+            ends.append((stage.name, self._clock()))
             match verdict:
                 case Pass():
                     continue
@@ -55,3 +52,16 @@ class Pipeline:
                 case _:
                     assert_never(verdict)
         return PASS
+
+    async def _wait(self, stage: Stage, request: Request, verdict: Awaitable[Verdict]) -> Verdict:
+        seconds, late = stage.budget, stage.undecided
+        if hasattr(request, "deadline"):
+            seconds = min(seconds, request.policy.deadlines.stages.get(stage.name, seconds))
+            left = request.deadline.stop_at - self._clock()
+            if left < seconds:
+                seconds, late = left, EXCEEDED.refusal
+        try:
+            async with asyncio.timeout(seconds):
+                return await verdict
+        except TimeoutError:
+            return late

@@ -38,6 +38,18 @@ class Code(StrEnum):
     INVALID_PROMPT = "invalid_prompt"
     """The model's chat template refuses this conversation."""
 
+    # Its Idempotency-Key
+    INVALID_IDEMPOTENCY_KEY = "invalid_idempotency_key"
+    IDEMPOTENCY_OFF = "idempotency_off"
+    """The gateway has no store for keys: it says so, instead of running a request twice."""
+    IDEMPOTENCY_KEY_IN_USE = "idempotency_key_in_use"
+    IDEMPOTENCY_KEY_REUSED = "idempotency_key_reused"
+    """It came with another body before."""
+    IDEMPOTENT_ANSWER_NOT_KEPT = "idempotent_answer_not_kept"
+    """Answered before, with more than may be kept."""
+    IDEMPOTENCY_UNAVAILABLE = "idempotency_unavailable"
+    """The store does not answer: a key that cannot be honoured must not run."""
+
     # Whether it can be served now
     POLICY_NOT_LOADED = "policy_not_loaded"
     """The gateway has no snapshot yet."""
@@ -45,6 +57,8 @@ class Code(StrEnum):
     """A stage ran out of time: never a pass by silence."""
     MODEL_NOT_READY = "model_not_ready"
     MODEL_SUSPENDED = "model_suspended"
+    DEADLINE_EXCEEDED = "deadline_exceeded"
+    """The request's time is over, or too short for what it asks."""
     GATEWAY_OVERLOADED = "gateway_overloaded"
     GATEWAY_DRAINING = "gateway_draining"
 
@@ -54,8 +68,14 @@ class Code(StrEnum):
     """The connection broke before the answer was complete."""
     UPSTREAM_INVALID = "upstream_invalid"
     UPSTREAM_OVERLOADED = "upstream_overloaded"
+    UPSTREAM_UNAVAILABLE = "upstream_unavailable"
+    """It answers that it takes no requests now."""
     UPSTREAM_TIMEOUT = "upstream_timeout"
     """No token within the time that it may stay silent."""
+    UPSTREAM_REFUSED = "upstream_refused"
+    """The model server finds fault with the request itself: another would say the same."""
+    INVALID_OUTPUT = "invalid_output"
+    """The model's answer is not in the form that the client asked for."""
     INTERNAL_ERROR = "internal_error"
 
 
@@ -67,7 +87,7 @@ class Refusal:
     status: int  # HTTP
     message: str  # for the caller: never their own text, another tenant's name or a secret
     param: str | None = None  # the field of the request's body that is meant
-    retry_after: int | None = None  # s
+    retry_after: float | None = None  # s
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 """What the gateway does with an exchange: finds the handler, and makes sure that it ends."""
 
+import asyncio
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
@@ -10,9 +11,9 @@ import msgspec
 import structlog
 from structlog.contextvars import bind_contextvars
 
-from headgate_gateway.chat import Chat
 from headgate_gateway.edge.errors import JSON, refuse, respond
 from headgate_gateway.edge.exchange import Exchange
+from headgate_gateway.inference import Inference
 from headgate_gateway.metrics import Metrics
 from headgate_gateway.pipeline import Pipeline
 from headgate_gateway.refusals import Code, Refusal
@@ -33,7 +34,7 @@ class Service:
     """Answers exchanges. `__call__` never raises, but for cancellation."""
 
     snapshots: Snapshots
-    chat: Chat
+    inference: Inference
     doorkeeper: Pipeline  # identity alone
     metrics: Metrics
 
@@ -62,14 +63,16 @@ class Service:
 
     def _find(self, path: str) -> tuple[Handler | None, tuple[str, ...]]:
         if path == "/v1/chat/completions":
-            return self.chat, ("POST",)
+            return self.inference, ("POST",)
         if path == MODELS or path.startswith(f"{MODELS}/"):
             return self._models, ("GET", "HEAD")
         return None, ()
 
     async def _models(self, exchange: Exchange) -> None:
         """`GET /v1/models` and `GET /v1/models/{id}`."""
-        request = self.snapshots.request(exchange.head, b"", time.time())
+        trace = self.inference.sampler.begin(exchange.head.headers)
+        clock = asyncio.get_running_loop().time()
+        request = self.snapshots.request(exchange, trace, time.time(), clock)
         verdict = await self.doorkeeper.ask(request)
         if isinstance(verdict, Refusal):
             await self._refuse(exchange, verdict)

@@ -41,10 +41,6 @@ class Settings(BaseSettings):
     """Tokens to generate at most where the client does not say."""
     connect_timeout: Seconds = 2.0
     """Seconds for connecting to a model server."""
-    first_token_timeout: Seconds = 300.0
-    """Seconds for the first token: waiting in the model server's queue included."""
-    idle_token_timeout: Seconds = 60.0
-    """Seconds that a model server may stay silent between two tokens."""
     heartbeat: Seconds = 15.0
     """Seconds of silence after which a stream gets a comment."""
 

@@ -22,9 +22,11 @@ from headgate_api.snapshot import (
     Identity,
     Pointer,
 )
-from headgate_gateway.edge.exchange import Head
+from headgate_gateway.edge.exchange import Exchange
 from headgate_gateway.request import Request
 from headgate_gateway.routing.tables import Tables, TablesDraft
+from headgate_gateway.telemetry.trace_context import Trace
+from headgate_gateway.timeline import Timeline
 from headgate_policy.snapshot import decode_shard
 
 log = structlog.get_logger(__name__)
@@ -65,9 +67,25 @@ class Snapshots:
         """
         return self.pointer is not None and not self._provisional
 
-    def request(self, head: Head, body: bytes, now: float) -> Request:
-        """Begin a request under the policy that is in force now."""
-        return Request(head=head, body=body, tables=self.tables, loaded=self.confirmed, now=now)
+    def request(self, exchange: Exchange, trace: Trace, now: float, clock: float) -> Request:
+        """Begin a request under the policy that is in force now.
+
+        Args:
+            exchange: what the client sent.
+            trace: its place in its trace.
+            now: s since 1970.
+            clock: s on the event loop's clock.
+        """
+        return Request(
+            id=exchange.id,
+            head=exchange.head,
+            body=exchange.body,
+            tables=self.tables,
+            loaded=self.confirmed,
+            now=now,
+            trace=trace,
+            timeline=Timeline(clock),
+        )
 
     def newer(self, pointer: Pointer) -> bool:
         """Whether `pointer` may follow what runs now: the version only ever rises.

@@ -20,6 +20,7 @@ class Attempt:
     first_text: float | None = None
     ended: float | None = None  # None: still running
     span: int = 0  # its id in the trace: what the model server was told is its caller
+    ejected: bool = False  # the pod gets no more requests for a while
     result: str = ""  # "ok", a reason code, or why it was given up: "cancelled", "hedge_lost"
 
 

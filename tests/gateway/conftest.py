@@ -19,6 +19,8 @@ from headgate_api.snapshot import (
     Kind,
     ModelBody,
     Pointer,
+    RouteBody,
+    Target,
     TenantBody,
 )
 from headgate_gateway.calls.call import Patience
@@ -61,6 +63,12 @@ def model(*cohorts: Cohort, name: str = "llama", **more: Any) -> Entry:
 MODEL = model(cohort())
 ENSEMBLE = model(cohort(runtime="triton-python"))
 TENANT = entry("TenantQuota", "acme", TenantBody(tenant="acme", keys=(api_key(KEY),)))
+
+
+def policy(**rules: Any) -> tuple[Entry, ...]:
+    """A model behind a RoutingPolicy with these rules, and its tenant."""
+    body = RouteBody(models=(NAME,), targets=(Target(model="llama"),), **rules)
+    return MODEL, TENANT, entry("RoutingPolicy", "front", body)
 
 
 def pod(name: str, ip: str = "127.0.0.1", *, uid: str = "uid-llama", **meta: Any) -> dict[str, Any]:

@@ -57,7 +57,7 @@ async def test_metrics_count_answers_tokens_and_stages(start: Start) -> None:
     for line in (
         'headgate_gateway_requests_total{code="",status="200"} 1.0',
         'headgate_gateway_requests_total{code="model_not_found",status="404"} 1.0',
-        'headgate_gateway_refusals_total{code="model_not_found",stage="route"} 1.0',
+        'headgate_gateway_refusals_total{code="model_not_found",stage="routing"} 1.0',
         f'headgate_gateway_tokens_total{{direction="output",{COHORT}}} 2.0',
         'headgate_gateway_stage_duration_seconds_count{stage="identity"} 2.0',
         "headgate_gateway_bugs_total 0.0",

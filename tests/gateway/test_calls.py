@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from headgate_api.snapshot import DeadlineBody
 from headgate_gateway.calls.call import Patience
 
-from .conftest import ENSEMBLE, KEY, NAME, TENANT, Running, pod, until
+from .conftest import ENSEMBLE, KEY, NAME, TENANT, Running, pod, policy, until
 from .exchanges import Recorded
 from .upstream import Connection, Script, saying
 
@@ -133,7 +134,7 @@ NO_ANSWERS: dict[str, tuple[Script, int, str]] = {
     "full queue as 400": (failing(400, b"data: " + FULL), 503, "upstream_overloaded"),
     "full queue as event": (sending(b"data: " + FULL + b"\n\n"), 503, "upstream_overloaded"),
     "time in the queue": (failing(400, EXPIRED), 503, "upstream_overloaded"),
-    "server stops": (failing(503, b'{"error":"stopping"}'), 503, "upstream_overloaded"),
+    "server stops": (failing(503, b'{"error":"stopping"}'), 503, "upstream_unavailable"),
     "dead stub": (failing(400, b'data: {"error":"Stub died"}'), 502, "upstream_error"),
     "unknown model": (failing(404, b'{"error":"unknown"}'), 502, "upstream_error"),
     "long error": (failing(500, 10_000 * b"x"), 502, "upstream_error"),
@@ -189,7 +190,7 @@ async def test_an_error_in_the_middle_of_a_stream_is_its_last_event(start: Start
 
 
 async def test_silence_before_the_first_token_times_out(start: Start) -> None:
-    running = await start(silent, patience=Patience(first_token=0.05))
+    running = await start(silent, entries=policy(deadlines=DeadlineBody(first_segment=0.05)))
     exchange = await ask(running)
 
     assert (504, "upstream_timeout") == (exchange.status, exchange.code)
@@ -202,7 +203,7 @@ async def test_silence_between_tokens_ends_a_stream_with_an_error(start: Start) 
         await connection.event(text_output="Good", finish_reason="None")
         await connection.left()
 
-    running = await start(script, patience=Patience(idle=0.05))
+    running = await start(script, entries=policy(deadlines=DeadlineBody(idle_token=0.05)))
     exchange = await ask(running, stream=True)
 
     assert (200, "Good", "upstream_timeout") == (exchange.status, exchange.text, exchange.code)
@@ -295,7 +296,7 @@ async def test_load_is_spread_evenly(start: Start) -> None:
 async def test_more_requests_than_allowed_are_refused_at_once(start: Start) -> None:
     running = await start(silent, most=1)
     task = asyncio.create_task(ask(running))
-    await until(lambda: len(running.gateway.chat.calls) == 1)
+    await until(lambda: len(running.gateway.inference.calls) == 1)
     exchange = await ask(running)
 
     assert (503, "gateway_overloaded") == (exchange.status, exchange.code)
@@ -337,10 +338,13 @@ async def test_trace_headers_reach_the_model_server_and_nothing_else_does(start:
 
     running = await start(script)
     body = json.dumps({"model": NAME, "messages": [{"role": "user", "content": "Hello"}]}).encode()
-    headers = {b"traceparent": b"00-0af7-b7ad-01", b"cookie": b"secret"}
+    headers = {
+        b"traceparent": b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+        b"cookie": b"secret",
+    }
     exchange = Recorded("POST", "/v1/chat/completions", KEY, body, headers)
     await running.gateway.edge.handle(exchange)
 
-    assert "traceparent: 00-0af7-b7ad-01\r\n" in heads[0]
+    assert "traceparent: 00-0af7651916cd43dd8448eb211c80319c-" in heads[0]
     assert "cookie" not in heads[0]
     assert KEY not in heads[0]

@@ -7,10 +7,11 @@ from typing import Any
 from hypothesis import given, strategies as st
 
 from headgate_gateway.calls import sse
+from headgate_gateway.calls.adapter import Sampling, Task
+from headgate_gateway.calls.adapters import ADAPTERS
 from headgate_gateway.calls.events import End, Failed, Text
-from headgate_gateway.calls.triton import ADAPTERS, Sampling
 
-SAMPLING = Sampling(max_tokens=100)
+TASK = Task(endpoint="chat/completions", prompt="prompt", sampling=Sampling(max_tokens=100))
 TEXTS = st.lists(st.text(st.characters(exclude_categories=["Cs"])), max_size=8)
 
 
@@ -28,19 +29,18 @@ def stream(events: list[dict[str, Any]], line_end: str, *, ascii_only: bool) -> 
 
 def read(runtime: str, pieces: list[bytes]) -> tuple[str, End | Failed]:
     """Read a whole answer; text that arrives in one piece or another is the same text."""
-    decoder, reader = sse.Decoder(), ADAPTERS[runtime].reader("prompt", SAMPLING)
+    reader = ADAPTERS[runtime].reader(TASK)
     text = ""
-    for piece in pieces:
-        for data in decoder.feed(piece):
-            match reader.read(data):
+    for events in (*map(reader.feed, pieces), reader.end()):
+        for event in events:
+            match event:
                 case Text(new):
                     text += new
-                case Failed() as failed:
-                    return text, failed
-                case None:
-                    pass
-    assert decoder.whole
-    return text, reader.end()
+                case End() | Failed():
+                    return text, event
+                case _:
+                    raise AssertionError(event)
+    raise AssertionError("no end")
 
 
 @given(st.data(), TEXTS, st.sampled_from(["\n", "\r\n"]), st.booleans())

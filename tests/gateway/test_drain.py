@@ -74,7 +74,7 @@ async def test_what_does_not_end_in_time_ends_with_an_error(start: Start) -> Non
     await reader.readuntil(b"Good")
     other_reader, other_writer = await dial(running)
     other_writer.write(post())
-    await until(lambda: len(running.gateway.chat.calls) == 2)
+    await until(lambda: len(running.gateway.inference.calls) == 2)
     await running.gateway.drain(0.0, 0.05)
     rest = await reader.read()
 

@@ -177,16 +177,16 @@ async def test_bodies_of_all_clients_together_are_bounded(start: Start) -> None:
     edge = running.gateway.edge
     _, slow = await dial(running)
     slow.write(P + b"content-length: 1000\r\n\r\n" + 950 * b"a")
-    await until(lambda: edge.held == 950)
+    await until(lambda: edge.bodies.held == 950)
     refused = await talk(running, post())
 
     assert 503 == status(refused)
     assert b'"code":"gateway_overloaded"' in refused
     assert b"retry-after: 1\r\n" in refused
     slow.transport.abort()
-    await until(lambda: edge.held == 0)
+    await until(lambda: edge.bodies.held == 0)
     assert 200 == status(await talk(running, post(BODY, b"connection: close")))
-    assert 0 == edge.held
+    assert 0 == edge.bodies.held
 
 
 async def test_endless_chunk_extensions_are_refused(start: Start) -> None:
@@ -276,7 +276,7 @@ async def test_a_client_that_goes_away_cancels_the_model_server_at_once(start: S
             await until(lambda: bool(running.upstreams[0].open))
         writer.transport.abort()
         await gone.wait()
-    await until(lambda: not running.gateway.chat.calls)
+    await until(lambda: not running.gateway.inference.calls)
 
 
 async def test_what_is_sent_ahead_waits_and_is_bounded(start: Start) -> None:

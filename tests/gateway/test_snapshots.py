@@ -12,16 +12,18 @@ from hypothesis import given, strategies as st
 
 from headgate_api.errors import TerminalError
 from headgate_api.snapshot import Entry, Identity, ModelBody, Pointer, RouteBody, Target, TenantBody
-from headgate_gateway.edge.exchange import Head
 from headgate_gateway.routing.copies import SharedMap
 from headgate_gateway.routing.tables import Tables
 from headgate_gateway.snapshot_files import SnapshotFiles, SnapshotKeeper
 from headgate_gateway.snapshots import STEP, Snapshots
+from headgate_gateway.telemetry.trace_context import Sampler
 from headgate_policy.snapshot import compile_shards, make_entry
 
 from .conftest import KEY, MODEL, NAME, TENANT, api_key, cohort, entry, model
+from .exchanges import Recorded
 
-HEAD = Head("GET", "/v1/models", {})
+EXCHANGE = Recorded("GET", "/v1/models")
+TRACE = Sampler().begin({})
 
 
 def published(
@@ -92,9 +94,9 @@ async def test_what_came_from_the_volume_gives_way_to_any_version() -> None:
     await snapshots.swap(*published(MODEL, epoch=9, sequence=9), provisional=True)
 
     assert snapshots.newer(published(epoch=0, sequence=1)[0])
-    assert not snapshots.request(HEAD, b"", 0.0).loaded, "nobody is served by it"
+    assert not snapshots.request(EXCHANGE, TRACE, 0.0, 0.0).loaded, "nobody is served by it"
     await snapshots.swap(*published(MODEL, epoch=0, sequence=1))
-    assert snapshots.request(HEAD, b"", 0.0).loaded
+    assert snapshots.request(EXCHANGE, TRACE, 0.0, 0.0).loaded
 
 
 async def test_an_object_that_means_more_than_we_know_stays_as_it_was() -> None:

@@ -418,7 +418,7 @@ async def test_what_is_known_of_templates_is_bounded(start: Start) -> None:
     for text in templates:
         running.gateway.pods.put(pod("pod-1", uid=f"uid-m-{text}"))
         assert 200 == (await ask(running, model=f"m-{text}")).status
-    stage = next(s for s, _ in running.gateway.chat.pipeline._stages if s.name == "prompt")
+    stage = next(s for s in running.gateway.inference.pipeline._stages if s.name == "context")
 
     assert isinstance(stage, WritePrompt)
     assert 10 == len(stage._compiled)

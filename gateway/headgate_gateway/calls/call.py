@@ -1,37 +1,33 @@
-"""One client's call on the model servers: a pod, a second one if the first never answered, events.
+"""One client's call on the model servers: whom to ask, when to ask again, when to give up.
 
-The second try is safe because it is made only while not one byte of an answer has come: nobody has
-seen anything, and a model server that took the request and died has nothing to show for it.
+All decisions about time and repetition are made here and nowhere else. An attempt is repeated, or
+joined by a second one (a hedge), only while the client has seen nothing: nobody can tell then.
 """
 
 import asyncio
+import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import structlog
 
-from headgate_api.snapshot import Cohort
-from headgate_gateway.calls import sse
-from headgate_gateway.calls.events import WAITING, End, Event, Failed, Text, Waiting
-from headgate_gateway.calls.triton import (
-    ADAPTERS,
-    CUT,
-    INVALID,
-    OVERLOADED,
-    Reader,
-    Sampling,
-    failure,
-    request_bytes,
-)
-from headgate_gateway.calls.upstream import Lost, Upstream, dial
+from headgate_api.snapshot import Cohort, HedgingBody, OutlierBody, RetryBody
+from headgate_gateway.calls.adapter import Task
+from headgate_gateway.calls.attempt import Attempt
+from headgate_gateway.calls.deadline import EXCEEDED, TOO_SHORT, Deadline
+from headgate_gateway.calls.events import WAITING, End, Event, Failed
+from headgate_gateway.calls.failures import CUT, OVERLOADED
+from headgate_gateway.calls.retry import COSTLY, backoff
+from headgate_gateway.calls.stops import Stops
+from headgate_gateway.calls.traffic import Traffics
 from headgate_gateway.refusals import Code, Refusal
 from headgate_gateway.routing.pods import Pod, Pods, Pool
+from headgate_gateway.telemetry.trace_context import Trace, new_span_id
+from headgate_gateway.timeline import Attempt as Record, Timeline
 
 log = structlog.get_logger(__name__)
 
-LONGEST_ERROR: Final = 4096
-"""Bytes of an error that are worth reading, and telling."""
 SILENT: Final = Failed(
     Refusal(Code.UPSTREAM_TIMEOUT, 504, "The model server stayed silent for too long.")
 )
@@ -42,226 +38,324 @@ NOT_READY: Final = Refusal(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Patience:
-    """How long a call waits for what, in s."""
+    """What no policy says: how long a call waits for what, in s."""
 
     connect: float = 2.0
-    first_token: float = 300.0  # queueing and reading the prompt included
-    idle: float = 60.0  # between two tokens
     beat: float = 15.0  # between two signs of life
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ask:
-    """What to ask, and whom."""
+    """What to ask, whom, and by which rules."""
 
     pool: Pool
     cohorts: Sequence[Cohort]
-    prompt: str
-    sampling: Sampling
-    trace: bytes = b""  # header lines to pass on
+    task: Task
+    plain: bool  # nothing is given to the client before the end
+    deadline: Deadline
+    retries: RetryBody
+    hedging: HedgingBody | None
+    outliers: OutlierBody
+    id: str  # of the request
+    trace: Trace
+
+
+@dataclass(frozen=True, slots=True)
+class Backends:
+    """What all calls share: who can be asked, and how it has gone lately."""
+
+    pods: Pods
+    patience: Patience
+    traffics: Traffics = field(default_factory=Traffics)
+    stops: Stops = field(default_factory=Stops)
 
 
 class Call:
     """Ask `next()` until it gives `End` or `Failed`, then `close()`, whatever happened."""
 
-    def __init__(self, pods: Pods, ask: Ask, patience: Patience) -> None:
-        self._pods = pods
+    def __init__(self, backends: Backends, ask: Ask, timeline: Timeline) -> None:
+        self._pods = backends.pods
+        self._patience = backends.patience
+        self._stops = backends.stops
+        self._traffic = traffic = backends.traffics.of(ask.pool)
         self._ask = ask
-        self._patience = patience
+        self._timeline = timeline
         self._loop = asyncio.get_running_loop()
-        self._stopped: Refusal | None = None
+        self._news: asyncio.Future[None] | None = None  # set while `next` waits
         self._timer: asyncio.TimerHandle | None = None
-        self._begun = False  # text has come
-        self._heard = self._loop.time()
-
-        # Of the attempt
-        self.attempts = 0
-        self.pod: Pod | None = None
-        self.cohort: Cohort | None = None
-        self._reused = False  # its connection had answered before
-        self._rested = True  # such a connection may still be used
-        self._losses = 0  # on connections of our own
-        self._connection: Upstream | None = None
-        self._decoder = sse.Decoder()
-        self._reader: Reader
-        self._error = b""  # body of an answer that is none
+        self._stopped: Refusal | None = None
         self._ending: End | Failed | None = None
+        self._running: list[Attempt] = []  # two while a hedge runs
+        self._shown = False  # the client may have seen something of an answer
+        self._told = self._loop.time()  # when the client last had a sign of life
+
+        # Whom to ask
+        self._tries = 0  # that count
+        self._refused: set[Pod] = set()  # asked, and failed
+        self._spent: set[str] = set()  # cohorts that took time and gave nothing
+        self._open_at = self._told  # not before
+        self._rested = True  # a connection that has rested may be used
+        self._retrying = False  # counted among the model's retries
+        self._hedge_at: float | None = None
+        traffic.active += 1
+        if ask.hedging is not None and not ask.deadline.background:
+            traffic.earn(ask.hedging)
+            self._hedge_at = self._hedge_time(ask.hedging)
+        self.last: Attempt | None = None
+        """The attempt that gave the answer, or the newest."""
+
+    @property
+    def pod(self) -> Pod | None:
+        return self.last.pod if self.last is not None else None
+
+    @property
+    def cohort(self) -> Cohort | None:
+        return self.last.cohort if self.last is not None else None
 
     async def next(self) -> Event:
         """Wait for the next event. All text that has come meanwhile is one `Text`."""
         while True:
-            if self._stopped is not None:
-                self._leave()
-                return Failed(self._stopped)
-            if self._ending is not None:
-                return self._ending
-            try:
-                if self._connection is None:
-                    no = await self._open()
-                    if no is not None:
-                        return no
-                    continue
-                data = await self._connection.read()
-            except Lost as error:
-                if self._may_ask_again(error):
-                    continue
-                return CUT
-            if data is not None:
-                event = self._take(data)
-                if event is not None:
-                    return event
-            elif self._stopped is None:
-                return self._quiet()
+            event = self._step(self._loop.time())
+            if event is not None:
+                return event
+            self._news = self._loop.create_future()
+            await self._news
+            self._news = None
 
     def stop(self, refusal: Refusal) -> None:
         """Let the call fail with `refusal`, now."""
         self._stopped = refusal
-        if self._connection is not None:
-            self._connection.wake()
+        self._wake()
 
-    def close(self) -> None:
+    def close(self, result: str = "cancelled") -> None:
         """Let go of everything. An answer still being made is cancelled."""
         if self._timer is not None:
             self._timer.cancel()
-        self._leave()
+        self._leave_all(result)
+        self._traffic.active -= 1
+        if self._retrying:
+            self._traffic.retrying -= 1
 
-    # Attempts
+    def _wake(self) -> None:
+        if self._news is not None and not self._news.done():
+            self._news.set_result(None)
 
-    async def _open(self) -> Failed | None:
-        """Send the request to a pod."""
-        pod = self._choose()
-        if pod is None:
-            return Failed(NOT_READY) if self.pod is None else CUT
-        cohort = next(c for c in self._ask.cohorts if c.name == pod.cohort)
-        adapter = ADAPTERS[cohort.runtime]
-        self.attempts += 1
-        self.pod, self.cohort = pod, cohort
-        self._reader = adapter.reader(self._ask.prompt, self._ask.sampling)
-        pod.in_flight += 1
-        connection = pod.take() if self._rested else None
-        self._reused = connection is not None
-        if connection is None:
-            try:
-                connection = await dial(pod.host, pod.port, self._patience.connect)
-            except BaseException:
-                pod.in_flight -= 1
-                raise
-        self._connection = connection
-        fields = adapter.fields(self._ask.prompt, self._ask.sampling)
-        host = f"[{pod.host}]" if ":" in pod.host else pod.host
-        address = f"{host}:{pod.port}"
-        connection.send(request_bytes(address, cohort.served_model, fields, self._ask.trace))
-        if self._timer is None:
-            self._watch()
+    # One step: look at everything once
+
+    def _step(self, now: float) -> Event | None:
+        while self._ending is None:
+            if self._stopped is not None:
+                return self._end(Failed(self._stopped), now)
+            if not self._running and now >= self._open_at:
+                no = self._open(now)
+                if no is not None:
+                    return self._end(no, now)
+            event = self._poll(now)
+            if event is not None:
+                return event
+            if self._running or now < self._open_at:
+                return self._on_time(now)
+        return self._ending
+
+    def _poll(self, now: float) -> Event | None:
+        for attempt in tuple(self._running):
+            event = attempt.poll(now)
+            if isinstance(event, Failed):
+                ending = self._failed(attempt, event, now)
+                if ending is not None:
+                    return self._end(ending, now)
+            elif isinstance(event, End):
+                attempt.pod.answered()
+                self._won(attempt, now)
+                self._leave(attempt, "ok", now)
+                if self._ask.plain:
+                    self._traffic.whole.add(now - attempt.record.started, now)
+                self._ending = event
+                return event
+            elif event is not None:
+                self._won(attempt, now)
+                self._told = now
+                return event
         return None
 
-    def _choose(self) -> Pod | None:
-        names = [cohort.name for cohort in self._ask.cohorts]
-        ready = self._pods.ready(self._ask.pool, names)
-        pod = self._pods.pick(ready, self._loop.time(), avoid=self.pod)
-        if pod is None and self.pod in ready and self._reused:
-            # The only pod closed a connection that had rested; a new one may do.
-            return self.pod
-        return pod
+    def _won(self, winner: Attempt, now: float) -> None:
+        """Something has come that the client may see: no other attempt matters any more."""
+        record = winner.record
+        if record.first_text is None:
+            record.first_text = now
+            self._traffic.first_text.add(now - record.started, now)
+        self._shown = True
+        self.last = winner
+        for attempt in tuple(self._running):
+            if attempt is not winner:
+                self._leave(attempt, "hedge_lost", now)
 
-    def _may_ask_again(self, error: Lost) -> bool:
-        """Give up the attempt; say whether there may be another one.
-
-        A connection that had rested may be stale, which says nothing about its pod: that costs no
-        try, but happens once only.
-        """
-        assert self.pod is not None  # noqa: S101 - it was lost
-        if error.early and self._reused:
-            self._rested, again = False, True
-        else:
-            self._losses += 1
-            self.pod.failed(self._loop.time())
-            again = error.early and self._losses == 1
-        log.warning("model server lost", pod=self.pod.name, error=str(error), again=again)
-        self._leave()
-        return again
-
-    def _leave(self) -> None:
-        if self._connection is None:
-            return
-        assert self.pod is not None  # noqa: S101 - a connection has one
-        self.pod.in_flight -= 1
-        self.pod.give_back(self._connection)
-        self._connection = None
-
-    # What comes
-
-    def _take(self, data: bytes) -> Event | None:
-        assert self._connection is not None  # noqa: S101 - it gave us the data
-        self._heard = self._loop.time()
-        status = self._connection.status
-        text, ending = self._read(data) if status == 200 else ("", self._read_error(data, status))
-        if ending is not None:
-            self._ending = self._finished(ending)
-        if not text:
-            return self._ending
-        if not self._begun:
-            self._begun = True
-            self._watch()  # from now on for the time between tokens
-        return Text(text)
-
-    def _read(self, data: bytes) -> tuple[str, End | Failed | None]:
-        """Read a piece of a stream: the new text in it, and the end if it has come."""
-        if not data:
-            return "", self._reader.end() if self._decoder.whole else INVALID
-        text: list[str] = []
-        try:
-            for reply in self._decoder.feed(data):
-                event = self._reader.read(reply)
-                if isinstance(event, Failed):
-                    return "".join(text), event
-                if event is not None:
-                    text.append(event.text)
-        except sse.Malformed:
-            return "", INVALID
-        return "".join(text), None
-
-    def _read_error(self, data: bytes, status: int) -> Failed | None:
-        self._error += data
-        if data and len(self._error) < LONGEST_ERROR:
-            return None
-        return failure(self._error.decode("utf-8", "replace"), status)
-
-    def _finished(self, ending: End | Failed) -> End | Failed:
-        assert self.pod is not None  # noqa: S101 - somebody sent it
-        if isinstance(ending, End):
-            self.pod.answered()
-        else:
-            code = ending.refusal.code
-            said = (self._reader.error or self._error.decode("utf-8", "replace"))[:LONGEST_ERROR]
-            log.warning("model server failed", pod=self.pod.name, code=code, error=said)
-            if ending is not OVERLOADED:  # a pod that is busy is not one that fails
-                self.pod.failed(self._loop.time())
-        self._leave()
+    def _end(self, ending: Failed, now: float) -> Failed:
+        self._ending = ending
+        self._leave_all(ending.refusal.code, now)
         return ending
 
-    # Silence
+    def _leave_all(self, result: str, now: float | None = None) -> None:
+        for attempt in tuple(self._running):
+            self._leave(attempt, result, self._loop.time() if now is None else now)
 
-    def _quiet(self) -> Waiting | Failed:
-        """Nothing came, yet it is time to look."""
-        if self._silence_left() > 0:
+    def _leave(self, attempt: Attempt, result: str, now: float) -> None:
+        self._running.remove(attempt)
+        attempt.leave(result, now)
+
+    # Whom to ask
+
+    def _open(self, now: float, *, hedge: bool = False) -> Failed | None:
+        """Ask a pod. `Failed`: there is none, or no time."""
+        if not self._fits(now):
+            return TOO_SHORT
+        pod = self._choose(now)
+        if pod is None:
+            return Failed(NOT_READY) if self.last is None else CUT
+        cohort = next(c for c in self._ask.cohorts if c.name == pod.cohort)
+        record = Record(pod.name, cohort, hedge, now, span=new_span_id())
+        self._timeline.attempts.append(record)
+        left = max(1, int((self._ask.deadline.stop_at - now) * 1000))
+        headers = b"%sx-request-timeout-ms: %d\r\n" % (self._ask.trace.lines(record.span), left)
+        attempt = Attempt(
+            call_id=f"{self._ask.id}-{len(self._timeline.attempts)}",
+            pod=pod,
+            cohort=cohort,
+            task=self._ask.task,
+            headers=headers,
+            record=record,
+            on_news=self._wake,
+            stops=self._stops,
+        )
+        self._running.append(attempt)
+        self._tries += 1
+        if self.last is None or not hedge:
+            self.last = attempt
+        attempt.start(rested=self._rested, connect_seconds=self._patience.connect)
+        self._watch(now)
+        return None
+
+    def _fits(self, now: float) -> bool:
+        """Tell whether half of such calls lately took no longer than there is time."""
+        left = self._ask.deadline.stop_at - now
+        pace = self._traffic.whole if self._ask.plain else self._traffic.first_text
+        usual = pace.percentile(50, now)
+        return left > 0 if usual is None else left >= usual
+
+    def _choose(self, now: float) -> Pod | None:
+        """Choose another pod than those that failed, and another cohort where that saves time."""
+        names = [c.name for c in self._ask.cohorts if c.name not in self._spent]
+        busy = {attempt.pod for attempt in self._running} | self._refused
+        pods = self._pods.ready(self._ask.pool, names)
+        if not pods and self._spent:
+            pods = self._pods.ready(self._ask.pool, list(self._spent))
+        pod = self._pods.pick(pods, now, avoid=busy)
+        if pod is None and self.last is not None and self.last.pod in pods:
+            # The only pod: a new connection, or a pause, may do.
+            return self.last.pod if self.last.kind not in COSTLY and not self._running else None
+        return pod
+
+    # When one fails
+
+    def _failed(self, attempt: Attempt, failed: Failed, now: float) -> Failed | None:
+        """Give up an attempt. None: another one goes on, or will."""
+        code = failed.refusal.code
+        self._leave(attempt, code, now)
+        if attempt.stale and not self._shown and self._rested:
+            self._rested, self._tries = False, self._tries - 1
+            return None  # a server may close a connection that rests: it costs no try, once
+        if failed is not OVERLOADED:  # a pod that is busy is not one that fails
+            attempt.record.ejected = self._pods.failed(attempt.pod, now, self._ask.outliers)
+        log.warning("model server failed", pod=attempt.pod.name, code=code, error=attempt.said)
+        self._refused.add(attempt.pod)
+        if attempt.kind in COSTLY:
+            self._spent.add(attempt.cohort.name)
+        if self._running:
+            return None  # the other one may still answer
+        if self._shown or not self._may_retry(attempt, now):
+            return failed
+        return None
+
+    def _may_retry(self, attempt: Attempt, now: float) -> bool:
+        policy, traffic = self._ask.retries, self._traffic
+        if attempt.kind not in policy.retry_on or self._tries >= policy.max_attempts:
+            return False
+        if not self._retrying and not traffic.may_retry(policy):
+            return False
+        pause = backoff(policy, self._tries, random.random())  # noqa: S311 - jitter
+        self.last = attempt
+        other = self._choose(now)
+        if other is None:
+            return False
+        if other is attempt.pod and attempt.retry_after is not None:
+            pause = max(pause, attempt.retry_after)
+        if not self._fits(now + pause):
+            return False
+        if not self._retrying:
+            self._retrying = True
+            traffic.retrying += 1
+        self._open_at = now + pause
+        self._watch(now)
+        return True
+
+    # Time
+
+    def _hedge_time(self, hedging: HedgingBody) -> float | None:
+        """When a second pod is asked, if nothing has come; None: nobody knows what is late."""
+        wait = hedging.seconds
+        if hedging.percentile is not None:
+            wait = self._traffic.first_text.percentile(hedging.percentile, self._told)
+        return None if wait is None else self._told + wait
+
+    def _on_time(self, now: float) -> Event | None:
+        """Do what is due. Called when nothing has come."""
+        ask = self._ask
+        if now >= ask.deadline.stop_at:
+            return self._end(EXCEEDED, now)
+        for attempt in tuple(self._running):
+            if now >= self._silence_ends(attempt):
+                ending = self._silent(attempt, now)
+                if ending is not None:
+                    return self._end(ending, now)
+        if self._hedge_at is not None and now >= self._hedge_at:
+            self._hedge(now)
+        if now - self._told >= self._beat:
+            self._told = now
+            self._watch(now)
             return WAITING
-        self._ending = self._finished(SILENT)
-        return SILENT
+        self._watch(now)
+        return None
 
-    def _silence_left(self) -> float:
-        limit = self._patience.idle if self._begun else self._patience.first_token
-        return self._heard + limit - self._loop.time()
+    def _silent(self, attempt: Attempt, now: float) -> Failed | None:
+        attempt.kind = "FirstTokenTimeout"
+        return self._failed(attempt, SILENT, now)
 
-    def _watch(self) -> None:
-        """Look after the call now and then: cheaper than a timeout around every token."""
+    def _silence_ends(self, attempt: Attempt) -> float:
+        deadline = self._ask.deadline
+        if self._shown:
+            return attempt.heard + deadline.idle_token
+        return attempt.record.started + deadline.first_segment
+
+    def _hedge(self, now: float) -> None:
+        """Ask a second pod, if there is one and enough requests went without."""
+        self._hedge_at = None
+        if self._shown or len(self._running) != 1 or self._choose(now) is None:
+            return
+        if self._traffic.spend():
+            self._open(now, hedge=True)
+
+    @property
+    def _beat(self) -> float:
+        return min(self._patience.beat, self._ask.deadline.beat)
+
+    def _watch(self, now: float) -> None:
+        """Set the one timer to what is due next: cheaper than a timeout around every token."""
+        due = [self._ask.deadline.stop_at, self._told + self._beat]
+        due += map(self._silence_ends, self._running)
+        if not self._running:
+            due.append(self._open_at)
+        if self._hedge_at is not None:
+            due.append(self._hedge_at)
         if self._timer is not None:
             self._timer.cancel()
-        left = self._silence_left()
-        seconds = min(self._patience.beat, left) if left > 0 else self._patience.beat
-        self._timer = self._loop.call_later(seconds, self._look)
-
-    def _look(self) -> None:
-        if self._connection is not None:
-            self._connection.wake()
-        self._watch()
+        self._timer = self._loop.call_at(max(now + 0.0005, min(due)), self._wake)

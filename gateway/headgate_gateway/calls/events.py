@@ -1,7 +1,7 @@
 """What comes out of a model server, whatever its protocol.
 
-A call yields any number of `Text`, `Reasoning`, `ToolCall`, `Vectors` and `Waiting`, then exactly one
-`End` or `Failed`. They are structs, not dataclasses: one is made for every token.
+A call yields any number of `Text`, `Reasoning`, `ToolCall`, `Vectors` and `Waiting`, then exactly
+one `End` or `Failed`. They are structs, not dataclasses: one is made for every token.
 """
 
 from typing import Final, Literal, TypeAlias

@@ -1,15 +1,14 @@
-"""Stage `prompt`: the conversation as the one text that the model reads, and how to go on."""
+"""Stage `context`: the conversation as the one text that the model reads, and how to go on."""
 
 import asyncio
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import ClassVar, Final
 
 import structlog
 
-from headgate_gateway.calls.call import Ask
-from headgate_gateway.calls.triton import Sampling
+from headgate_gateway.calls.adapter import Sampling, Task
 from headgate_gateway.edge.chat_request import ChatRequest, Message
 from headgate_gateway.refusals import PASS, Code, Refusal, Verdict
 from headgate_gateway.request import Request
@@ -19,8 +18,6 @@ log = structlog.get_logger(__name__)
 
 SHORT: Final = 64 * 1024
 """Bytes of a request that the event loop renders itself."""
-TRACED: Final = (b"traceparent", b"tracestate")
-LONGEST: Final = 512  # bytes of a trace header
 BROKEN: Final = Refusal(
     Code.INTERNAL_ERROR, 500, "The model's chat template failed on this conversation.", "messages"
 )
@@ -28,7 +25,7 @@ BROKEN: Final = Refusal(
 
 @dataclass(slots=True)
 class WritePrompt:
-    name: ClassVar = "prompt"
+    name: ClassVar = "context"
     undecided: ClassVar = Refusal(
         Code.STAGE_UNDECIDED, 503, "The prompt took too long to write.", retry_after=1
     )
@@ -63,12 +60,11 @@ class WritePrompt:
         except TemplateInvalid as error:
             log.warning("chat template failed", model=request.model.identity.name, error=str(error))
             return BROKEN
-        request.ask = Ask(
-            pool=request.model.pool,
-            cohorts=body.cohorts,
+        request.task = Task(
+            endpoint="chat/completions",
             prompt=prompt,
             sampling=_sampling(request.chat, self._most(body.max_context_tokens)),
-            trace=_trace(request.head.headers),
+            body=request.body,
         )
         return PASS
 
@@ -94,12 +90,6 @@ def _plain(message: Message) -> dict[str, object]:
             for call in message.tool_calls
         ]
     return plain
-
-
-def _trace(headers: Mapping[bytes, bytes]) -> bytes:
-    """Header lines of the W3C trace context; what is longer than it may be is left out."""
-    found = ((name, headers.get(name, b"")) for name in TRACED)
-    return b"".join(b"%s: %s\r\n" % (n, value) for n, value in found if 0 < len(value) <= LONGEST)
 
 
 def _sampling(chat: ChatRequest, default_max_tokens: int) -> Sampling:

@@ -5,68 +5,21 @@ difference that matters most: the ensemble sends what is new, the llmapi model s
 far (`CompletionOutput.text`), in every event.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Literal
 
 import msgspec
 
-from headgate_gateway.calls.events import End, Failed, FinishReason, Text, Usage
-from headgate_gateway.refusals import Code, Refusal
+from headgate_gateway.calls import sse
+from headgate_gateway.calls.adapter import Reader, Task, post
+from headgate_gateway.calls.events import End, Event, Failed, FinishReason, Text, Usage
+from headgate_gateway.calls.failures import CUT, INVALID, failure
 
 CHARACTERS_PER_TOKEN: Final = 4
 """Where nobody counts; English text on current tokenizers."""
 UNFINISHED: Final = "\N{REPLACEMENT CHARACTER}"
 """What a detokenizer writes for the first tokens of a character that takes several."""
-FULL: Final = ("maximum queue size", "request timeout expired")
-"""How Triton's schedulers and TensorRT-LLM's backend say that a queue takes no more, or held a
-request for too long, in lower case. The status is 503 or 400, by the way that the error took."""
-
-INVALID: Final = Failed(
-    Refusal(Code.UPSTREAM_INVALID, 502, "The model server sent something that is no answer.")
-)
-REPORTED: Final = Failed(
-    Refusal(Code.UPSTREAM_ERROR, 502, "The model server could not complete this request.")
-)
-OVERLOADED: Final = Failed(
-    Refusal(Code.UPSTREAM_OVERLOADED, 503, "The model's queue is full.", retry_after=1)
-)
-UNAVAILABLE: Final = Failed(
-    Refusal(Code.UPSTREAM_OVERLOADED, 503, "The model server takes no requests now.", retry_after=1)
-)
-CUT: Final = Failed(
-    Refusal(Code.UPSTREAM_LOST, 502, "The connection to the model server broke. Try again.")
-)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sampling:
-    """How to generate. None: the model server's own default."""
-
-    max_tokens: int
-    temperature: float | None = None
-    top_p: float | None = None
-    frequency_penalty: float | None = None
-    presence_penalty: float | None = None
-    seed: int | None = None  # 0 to 2^64 - 1
-    stop: tuple[str, ...] = ()
-
-
-class Reader(Protocol):
-    """Turns the events of one answer into ours. After `End` or `Failed` it is not asked again."""
-
-    @property
-    def error(self) -> str:
-        """What the model server said went wrong: for our log, never for the client."""
-        ...
-
-    def read(self, data: bytes) -> Text | Failed | None:
-        """Read one event's data. None: nothing in it for the client."""
-        ...
-
-    def end(self) -> End | Failed:
-        """The answer ended as it should; was it whole?"""
-        ...
 
 
 class _Reply(msgspec.Struct, gc=False):
@@ -85,13 +38,40 @@ _DECODE: Final = msgspec.json.Decoder(_Reply).decode
 class _Reading:
     """What both readers share: decoding, errors and counting."""
 
-    def __init__(self, prompt: str, sampling: Sampling) -> None:
-        self._prompt = len(prompt)
-        self._max_tokens = sampling.max_tokens
+    def __init__(self, task: Task) -> None:
+        self._decoder = sse.Decoder()
+        self._prompt = len(task.prompt)
+        self._max_tokens = task.sampling.max_tokens
         self._input_tokens: int | None = None
         self._output_tokens: int | None = None
         self._replies = 0
         self.error = ""
+
+    def feed(self, piece: bytes) -> Sequence[Event]:
+        text: list[str] = []
+        failed: Failed | None = None
+        try:
+            for data in self._decoder.feed(piece):
+                new = self._read(data)
+                if isinstance(new, Failed):
+                    failed = new
+                    break
+                if new:
+                    text.append(new)
+        except sse.Malformed as error:
+            self.error, failed = str(error), INVALID
+        events: list[Event] = [Text("".join(text))] if text else []
+        return events if failed is None else [*events, failed]
+
+    def end(self) -> Sequence[Event]:
+        return (self._end() if self._decoder.whole else INVALID,)
+
+    def _read(self, data: bytes) -> str | Failed:
+        """Read one event's data: the new text in it."""
+        raise NotImplementedError
+
+    def _end(self) -> End | Failed:
+        raise NotImplementedError
 
     def _decode(self, data: bytes) -> _Reply | Failed:
         try:
@@ -121,13 +101,11 @@ class _Reading:
 class _EnsembleReader(_Reading):
     """New text in every event, counts in every event, and no reason for the end."""
 
-    def read(self, data: bytes) -> Text | Failed | None:
+    def _read(self, data: bytes) -> str | Failed:
         reply = self._decode(data)
-        if isinstance(reply, Failed):
-            return reply
-        return Text(reply.text_output) if reply.text_output else None
+        return reply if isinstance(reply, Failed) else reply.text_output
 
-    def end(self) -> End | Failed:
+    def _end(self) -> End | Failed:
         if not self._replies:
             return CUT
         usage = self._usage()
@@ -138,12 +116,12 @@ class _EnsembleReader(_Reading):
 class _LlmapiReader(_Reading):
     """All text so far in every event, and a reason in the last one ("None" in the others)."""
 
-    def __init__(self, prompt: str, sampling: Sampling) -> None:
-        super().__init__(prompt, sampling)
+    def __init__(self, task: Task) -> None:
+        super().__init__(task)
         self._told = ""
         self._reason: FinishReason | Literal["cut"] | None = None
 
-    def read(self, data: bytes) -> Text | Failed | None:
+    def _read(self, data: bytes) -> str | Failed:
         reply = self._decode(data)
         if isinstance(reply, Failed):
             return reply
@@ -154,14 +132,14 @@ class _LlmapiReader(_Reading):
             whole = whole.rstrip(UNFINISHED)  # the next event may complete the character
         if not whole.startswith(self._told):
             if self._told.startswith(whole):
-                return None
+                return ""
             self.error = "the text changed after it was sent"
             return INVALID
         new = whole[len(self._told) :]
         self._told = whole
-        return Text(new) if new else None
+        return new
 
-    def end(self) -> End | Failed:
+    def _end(self) -> End | Failed:
         match self._reason:
             case None | "cut":
                 # Without a reason something is missing, however cleanly the stream ended.
@@ -178,36 +156,43 @@ def _reason(word: str) -> FinishReason | Literal["cut"]:
             return "cut"
 
 
-def failure(said: str, status: int = 200) -> Failed:
-    """Tell what a model server's error means for the client.
-
-    Args:
-        said: its words.
-        status: HTTP status that they came with.
-
-    >>> failure('{"error":"Exceeds maximum queue size"}', 400) is OVERLOADED
-    True
-    """
-    if any(words in said.lower() for words in FULL):
-        return OVERLOADED
-    return UNAVAILABLE if status == 503 else REPORTED
-
-
 @dataclass(frozen=True, slots=True)
-class Adapter:
-    """One runtime's dialect."""
+class Triton:
+    """An `Adapter` for one of the two."""
 
-    fields: Callable[[str, Sampling], Mapping[str, Any]]
-    reader: Callable[[str, Sampling], Reader]
+    fields: Callable[[Task], Mapping[str, Any]]
+    """Input tensors."""
+    reading: Callable[[Task], Reader]
+    stopping: Mapping[str, Any]
+    """Tensors that a request to stop another one must have."""
+
+    def request(
+        self, task: Task, *, call_id: str, host: str, served_model: str, headers: bytes
+    ) -> bytes:
+        path = f"/v2/models/{served_model}/generate_stream"
+        return post(path, host, headers, msgspec.json.encode({"id": call_id, **self.fields(task)}))
+
+    def stop(self, *, call_id: str, host: str, served_model: str) -> bytes:
+        """Until the first event Triton does not look whether the caller is still there."""
+        path = f"/v2/models/{served_model}/generate_stream"
+        fields = {"id": call_id, "text_input": "", "stop": True, **self.stopping}
+        return post(path, host, b"", msgspec.json.encode(fields))
+
+    def reader(self, task: Task) -> Reader:
+        return self.reading(task)
+
+    def failure(self, said: str, status: int) -> Failed:
+        return failure(said, status)
 
 
-def _llmapi_fields(prompt: str, sampling: Sampling) -> dict[str, Any]:
+def _llmapi_fields(task: Task) -> dict[str, Any]:
+    sampling = task.sampling
     names = ("max_tokens", "temperature", "top_p", "frequency_penalty", "presence_penalty", "seed")
     fields = {f"sampling_param_{name}": getattr(sampling, name) for name in names}
     fields["sampling_param_stop"] = list(sampling.stop) or None
     given = {name: value for name, value in fields.items() if value is not None}
     return {
-        "text_input": prompt,
+        "text_input": task.prompt,
         "streaming": True,
         "return_finish_reason": True,
         "sampling_param_exclude_input_from_output": True,
@@ -215,13 +200,14 @@ def _llmapi_fields(prompt: str, sampling: Sampling) -> dict[str, Any]:
     }
 
 
-def _ensemble_fields(prompt: str, sampling: Sampling) -> dict[str, Any]:
+def _ensemble_fields(task: Task) -> dict[str, Any]:
+    sampling = task.sampling
     names = ("temperature", "top_p", "frequency_penalty", "presence_penalty", "seed")
     fields = {name: getattr(sampling, name) for name in names}
     fields["stop_words"] = list(sampling.stop) or None
     given = {name: value for name, value in fields.items() if value is not None}
     return {
-        "text_input": prompt,
+        "text_input": task.prompt,
         "max_tokens": sampling.max_tokens,
         "stream": True,
         "exclude_input_in_output": True,
@@ -231,29 +217,5 @@ def _ensemble_fields(prompt: str, sampling: Sampling) -> dict[str, Any]:
     }
 
 
-ADAPTERS: Final[Mapping[str, Adapter]] = {
-    "triton-llmapi": Adapter(_llmapi_fields, _LlmapiReader),
-    "triton-python": Adapter(_ensemble_fields, _EnsembleReader),
-}
-"""By `Cohort.runtime`."""
-
-
-def request_bytes(host: str, served_model: str, fields: Mapping[str, Any], trace: bytes) -> bytes:
-    """Build the whole HTTP request.
-
-    Args:
-        host: address and port, as the Host header has them.
-        served_model: Triton's name of the model.
-        fields: input tensors.
-        trace: header lines to pass on, each with its line end.
-    """
-    body = msgspec.json.encode(fields)
-    return b"".join(
-        (
-            f"POST /v2/models/{served_model}/generate_stream HTTP/1.1\r\nhost: {host}\r\n".encode(),
-            b"content-type: application/json\r\n",
-            trace,
-            b"content-length: %d\r\n\r\n" % len(body),
-            body,
-        )
-    )
+LLMAPI: Final = Triton(_llmapi_fields, _LlmapiReader, {})
+ENSEMBLE: Final = Triton(_ensemble_fields, _EnsembleReader, {"max_tokens": 1})

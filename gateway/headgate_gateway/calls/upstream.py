@@ -36,6 +36,7 @@ class Upstream(asyncio.Protocol):
         self._paused = False
         self.used = False  # at least one answer was read from it
         self.on_lost: Callable[[Upstream], None] | None = None  # set while nobody uses it
+        self.on_news: Callable[[], None] | None = None  # set while somebody waits for an answer
 
         # Of the answer being read
         self._busy = False
@@ -43,68 +44,64 @@ class Upstream(asyncio.Protocol):
         self._whole = False
         self._pieces: list[bytes] = []
         self._size = 0
-        self._waiter: asyncio.Future[None] | None = None
-        self._woken = False
         self.status = 0
+        self.retry_after: float | None = None  # s, as the answer's head says
 
     @property
     def usable(self) -> bool:
         """Whether another request may be sent on it."""
         return self._lost is None and not self._busy and not self._transport.is_closing()
 
+    @property
+    def silent(self) -> bool:
+        """Whether a request is in work on it of whose answer nothing has come."""
+        return self._busy and not self._touched and self._lost is None
+
     # The caller's side
 
-    def send(self, request: bytes) -> None:
-        self.on_lost = None
-        self._busy, self._touched, self._whole, self._woken = True, False, False, False
-        self._pieces, self._size, self.status = [], 0, 0
+    def send(self, request: bytes, on_news: Callable[[], None]) -> None:
+        """Send a request. `on_news` is called whenever `take` may have something to say."""
+        self.on_lost, self.on_news = None, on_news
+        self._busy, self._touched, self._whole = True, False, False
+        self._pieces, self._size, self.status, self.retry_after = [], 0, 0, None
         self._transport.write(request)
 
-    async def read(self) -> bytes | None:
-        """Wait for more of the answer's body.
+    def take(self) -> bytes | None:
+        """Take what has come of the answer's body since the last call.
 
         Returns:
-            What has come since the last call; b"" when the answer is complete; None after `wake`.
+            b"" when the answer is complete; None: nothing has come.
 
         Raises:
             Lost: the connection ended first, or what came is not HTTP.
         """
-        while True:
-            if self._pieces:
-                data = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
-                self._pieces, self._size = [], 0
-                if self._paused:
-                    self._paused = False
-                    self._transport.resume_reading()
-                return data
-            if self._whole:
-                self._busy, self.used = False, True
-                return b""
-            if self._lost is not None:
-                raise Lost(self._lost, early=not self._touched)
-            if self._woken:
-                self._woken = False
-                return None
-            self._waiter = asyncio.get_running_loop().create_future()
-            await self._waiter
-
-    def wake(self) -> None:
-        """Let a `read` that waits return None."""
-        self._woken = True
-        self._wake()
+        if self._pieces:
+            data = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
+            self._pieces, self._size = [], 0
+            if self._paused:
+                self._paused = False
+                self._transport.resume_reading()
+            return data
+        if self._whole:
+            self._busy, self.used, self.on_news = False, True, None
+            return b""
+        if self._lost is not None:
+            raise Lost(self._lost, early=not self._touched)
+        return None
 
     def close(self) -> None:
         """Close at once; a request that is in work there is cancelled by it."""
+        self.on_news = None
         self._lost = self._lost or "closed by us"
         self._transport.abort()
 
-    def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+    def _tell(self) -> None:
+        if self.on_news is not None:
+            self.on_news()
 
     def _end(self, why: str) -> None:
         self._lost = self._lost or why
-        self._wake()
+        self._tell()
 
     # The socket
 
@@ -124,7 +121,7 @@ class Upstream(asyncio.Protocol):
         if self._size > HIGH and not self._paused:
             self._paused = True
             self._transport.pause_reading()
-        self._wake()
+        self._tell()
 
     def connection_lost(self, error: Exception | None) -> None:
         self._end(str(error) if error is not None else "closed by the model server")
@@ -132,6 +129,10 @@ class Upstream(asyncio.Protocol):
             self.on_lost(self)
 
     # The parser
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if name.lower() == b"retry-after" and value.isdigit():
+            self.retry_after = float(value)
 
     def on_headers_complete(self) -> None:
         self.status = self._parser.get_status_code()

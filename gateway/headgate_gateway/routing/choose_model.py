@@ -1,4 +1,4 @@
-"""Stage `route`: which ModelDeployment answers to the name that the client wrote?"""
+"""Stage `routing`: which ModelDeployment answers to the name that the client wrote?"""
 
 import random
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ class ChooseModel:
     Targets without a ready pod leave their share to the others.
     """
 
-    name: ClassVar = "route"
+    name: ClassVar = "routing"
     undecided: ClassVar = NOT_READY
     budget: ClassVar = 1.0
     pods: Pods

@@ -4,13 +4,15 @@ Pods are watched directly and not through a Service: a pod that is going to stop
 when its deletion is announced, before it stops, and its connections are let go with it.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Final, NamedTuple
 
 from headgate_api.labels import COHORT, HTTP_PORT, MODEL_UID
+from headgate_api.snapshot import OutlierBody
 from headgate_gateway.calls.upstream import Upstream
 
 LONGEST_ASIDE: Final = 30.0  # s
+LONGEST_EJECTION: Final = 300.0  # s
 
 
 class Pool(NamedTuple):
@@ -36,7 +38,9 @@ class Pod:
         self.serving = True
         self._idle: list[Upstream] = []
         self._failures = 0  # in a row
+        self._ejections = 0  # in a row
         self._aside_until = 0.0
+        self._ejected_until = 0.0
 
     def take(self) -> Upstream | None:
         """Take the connection that was used last: it is the least likely to be stale."""
@@ -66,16 +70,32 @@ class Pod:
             connection.close()
 
     def answered(self) -> None:
-        self._failures = 0
-        self._aside_until = 0.0
+        self._failures = self._ejections = 0
+        self._aside_until = self._ejected_until = 0.0
 
-    def failed(self, now: float) -> None:
-        """Set the pod aside for a while, longer each time: failing fast must not attract load."""
+    def failed(self, now: float) -> int:
+        """Set the pod aside for a while, longer each time: failing fast must not attract load.
+
+        Returns:
+            How often it failed in a row.
+        """
         self._failures += 1
-        self._aside_until = now + min(LONGEST_ASIDE, 2.0 ** (self._failures - 1))
+        self._aside_until = now + min(LONGEST_ASIDE, 2.0 ** min(self._failures - 1, 16))
+        return self._failures
+
+    def eject(self, now: float, base: float) -> None:
+        """Give it no requests for `base` s, doubled with each ejection in a row."""
+        seconds = min(base * 2.0 ** min(self._ejections, 16), max(base, LONGEST_EJECTION))
+        self._ejections += 1
+        self._failures = 0
+        self._ejected_until = now + seconds
 
     def aside(self, now: float) -> bool:
+        """Whether it is asked only where there is no other."""
         return now < self._aside_until
+
+    def ejected(self, now: float) -> bool:
+        return now < self._ejected_until
 
 
 class Pods:
@@ -113,20 +133,36 @@ class Pods:
             return []
         return [pod for cohort in cohorts for pod in found.get(cohort, ())]
 
-    def pick(self, pods: list[Pod], now: float, *, avoid: Pod | None = None) -> Pod | None:
+    def pick(self, pods: list[Pod], now: float, *, avoid: Collection[Pod] = ()) -> Pod | None:
         """Choose the least busy of `pods`; of equals, each in its turn.
 
-        Pods that failed lately are chosen only when there is no other. `avoid` is never chosen.
+        Pods that are ejected or failed lately are chosen only when there is no other, so that a
+        model whose pods all fail is still tried. Those in `avoid` are never chosen.
         """
         self._turn += 1
         start = self._turn % len(pods) if pods else 0
         best: Pod | None = None
-        best_rank = (True, 0)
+        best_rank = (True, True, 0)
         for pod in pods[start:] + pods[:start]:
-            rank = (pod.aside(now), pod.in_flight)
-            if pod is not avoid and (best is None or rank < best_rank):
+            rank = (pod.ejected(now), pod.aside(now), pod.in_flight)
+            if pod not in avoid and (best is None or rank < best_rank):
                 best, best_rank = pod, rank
         return best
+
+    def failed(self, pod: Pod, now: float, policy: OutlierBody) -> bool:
+        """Note that a pod failed a request, and say whether it is ejected for that.
+
+        Never more of a model's pods at once than its policy allows: when all fail, it is not the
+        pods that are odd.
+        """
+        if pod.failed(now) < policy.consecutive_failures:
+            return False
+        peers = [p for found in self._pools.get(pod.pool, {}).values() for p in found]
+        ejected = sum(peer.ejected(now) for peer in peers)
+        if (ejected + 1) * 100 > policy.max_ejection_percent * len(peers):
+            return False
+        pod.eject(now, policy.base_ejection)
+        return True
 
     def counts(self) -> dict[Pool, int]:
         """Count the pods that serve, by model."""

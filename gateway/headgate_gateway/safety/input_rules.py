@@ -1,4 +1,4 @@
-"""Stage `input_rules`: patterns that a SafetyPolicy lays over everything that a client wrote."""
+"""Stage `input`: patterns that a SafetyPolicy lays over everything that a client wrote."""
 
 import asyncio
 from collections.abc import Awaitable, Sequence
@@ -26,7 +26,7 @@ class InputRules:
     Any policy that refuses refuses; one in Shadow only counts.
     """
 
-    name: ClassVar = "input_rules"
+    name: ClassVar = "input"
     undecided: ClassVar = Refusal(
         Code.STAGE_UNDECIDED, 503, "The content policies could not be checked.", retry_after=1
     )

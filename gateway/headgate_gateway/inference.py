@@ -1,21 +1,23 @@
-"""`POST /v1/chat/completions`: from a whole request to the last byte of its answer."""
+"""Answers to `POST`s: from a whole request to the last byte of its answer."""
 
 import asyncio
 import time
 from dataclasses import dataclass, field
 from typing import Final, assert_never
 
-from headgate_gateway.calls.call import Call, Patience
-from headgate_gateway.calls.events import End, Failed, Text, Waiting
+from headgate_gateway.calls.call import Ask, Backends, Call
+from headgate_gateway.calls.events import End, Failed, Reasoning, Text, ToolCall, Vectors, Waiting
 from headgate_gateway.edge.errors import JSON, refuse, respond
 from headgate_gateway.edge.exchange import Exchange, Headers
 from headgate_gateway.outcome import Outcome, Teller
 from headgate_gateway.pipeline import Pipeline
 from headgate_gateway.refusals import Code, Refusal
-from headgate_gateway.routing.pods import Pods
+from headgate_gateway.request import Request
 from headgate_gateway.routing.tables import Tables
 from headgate_gateway.snapshots import Snapshots
 from headgate_gateway.streaming.chat import HEARTBEAT, Chunks, Names, completion
+from headgate_gateway.telemetry.trace_context import Sampler
+from headgate_gateway.timeline import Timeline
 
 EVENT_STREAM: Final = (
     (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -29,20 +31,22 @@ OVERLOADED: Final = Refusal(
 
 
 @dataclass(slots=True)
-class Chat:
+class Inference:
     """Handles one exchange per call; all of them share what is here."""
 
     snapshots: Snapshots
     pipeline: Pipeline
-    pods: Pods
-    patience: Patience
+    backends: Backends
+    sampler: Sampler
     teller: Teller
     region: str
     most: int  # requests at once
+    requests: dict[str, Request] = field(default_factory=dict)  # in work, by id
     calls: set[Call] = field(default_factory=set)  # in work
 
     async def __call__(self, exchange: Exchange) -> None:
         answer = Answer(self, exchange)
+        self.requests[exchange.id] = answer.request
         try:
             await answer.give()
         except asyncio.CancelledError:
@@ -52,6 +56,7 @@ class Chat:
             answer.outcome.fail(Code.INTERNAL_ERROR, 500)
             raise
         finally:
+            del self.requests[exchange.id]
             answer.tell()
 
     def stop(self, refusal: Refusal) -> None:
@@ -63,36 +68,37 @@ class Chat:
 class Answer:
     """One answer while it is given."""
 
-    def __init__(self, chat: Chat, exchange: Exchange) -> None:
-        self._chat = chat
+    def __init__(self, shared: Inference, exchange: Exchange) -> None:
+        self._shared = shared
         self._exchange = exchange
         self._clock = asyncio.get_running_loop().time
-        self._started = self._clock()
-        self._request = chat.snapshots.request(exchange.head, exchange.body, time.time())
+        self.request = shared.snapshots.request(
+            exchange, shared.sampler.begin(exchange.head.headers), time.time(), self._clock()
+        )
         self._call: Call | None = None
         self.outcome = Outcome()
 
     async def give(self) -> None:
-        chat = self._chat
-        if len(chat.calls) >= chat.most:
+        shared, request = self._shared, self.request
+        if len(shared.calls) >= shared.most:
             await self._refuse(OVERLOADED)
             return
-        verdict = await chat.pipeline.ask(self._request)
+        verdict = await shared.pipeline.ask(request)
         if isinstance(verdict, Refusal):
             await self._refuse(verdict)
             return
-        self._request.tables = NO_TABLES  # a long stream must not keep old policies in memory
-        call = self._call = Call(chat.pods, self._request.ask, chat.patience)
-        chat.calls.add(call)
+        request.tables = NO_TABLES  # a long stream must not keep old policies in memory
+        call = self._call = Call(shared.backends, ask(request), request.timeline)
+        shared.calls.add(call)
         try:
-            await (self._stream(call) if self._request.chat.stream else self._plain(call))
+            await (self._stream(call) if request.chat.stream else self._plain(call))
         finally:
-            chat.calls.discard(call)
+            shared.calls.discard(call)
             call.close()
 
     def tell(self) -> None:
-        seconds = self._clock() - self._started
-        self._chat.teller.tell(self._request, self._call, self.outcome, seconds)
+        self.request.timeline.ended = self._clock()
+        self._shared.teller.tell(self.request, self._call, self.outcome)
 
     async def _stream(self, call: Call) -> None:
         """Send text as it comes. Status and headers wait for the first of it, or a heartbeat."""
@@ -120,6 +126,8 @@ class Answer:
                 case Failed(refusal):
                     await self._refuse(refusal)
                     return
+                case Reasoning() | ToolCall() | Vectors():
+                    raise NotImplementedError
                 case _:
                     assert_never(event)
 
@@ -140,20 +148,23 @@ class Answer:
                 case Failed(refusal):
                     await self._refuse(refusal)
                     return
+                case Reasoning() | ToolCall() | Vectors():
+                    raise NotImplementedError
 
     async def _refuse(self, refusal: Refusal) -> None:
         self.outcome.fail(refusal.code, refusal.status)
         await refuse(self._exchange, refusal)
 
     def _note_text(self) -> None:
-        if self.outcome.first_text is None:
-            self.outcome.first_text = self._clock() - self._started
+        timeline = self.request.timeline
+        if timeline.first_text is None:
+            timeline.first_text = self._clock()
 
     def _start(self, call: Call) -> Chunks:
         self.outcome.status = 200
         name = (b"x-request-id", self._exchange.id.encode())
         self._exchange.start(200, [*EVENT_STREAM, name, *self._labels(call)])
-        options = self._request.chat.stream_options
+        options = self.request.chat.stream_options
         wants = options is not None and options.include_usage is True
         return Chunks(self._names(call), include_usage=wants)
 
@@ -161,19 +172,51 @@ class Answer:
         assert call.cohort is not None  # noqa: S101 - somebody answered
         return Names(
             id=f"chatcmpl-{self._exchange.id}",
-            created=int(self._request.now),
-            model=self._request.chat.model,
+            created=int(self.request.now),
+            model=self.request.chat.model,
             system_fingerprint=call.cohort.revision,
         )
 
     def _labels(self, call: Call) -> Headers:
         """What decided about this answer, for whoever debugs it."""
         assert call.cohort is not None  # noqa: S101 - somebody answered
-        route = self._request.route
+        request, cohort = self.request, call.cohort
+        route = request.route
         return [
-            (b"x-headgate-model", self._request.model.identity.name.encode()),
-            (b"x-headgate-variant", call.cohort.variant.encode()),
-            (b"x-headgate-revision", call.cohort.revision.encode()),
-            (b"x-headgate-region", self._chat.region.encode()),
+            (b"x-headgate-model", request.model.identity.name.encode()),
+            (b"x-headgate-variant", cohort.variant.encode()),
+            (b"x-headgate-revision", cohort.revision.encode()),
+            (b"x-headgate-region", self._shared.region.encode()),
             (b"x-headgate-route", route.identity.name.encode() if route is not None else b"direct"),
+            (b"server-timing", server_timing(request.timeline, self._clock())),
         ]
+
+
+def ask(request: Request) -> Ask:
+    """Put together what the stages have found out."""
+    policy = request.policy
+    return Ask(
+        pool=request.model.pool,
+        cohorts=request.model.body.cohorts,
+        task=request.task,
+        plain=not request.chat.stream,
+        deadline=request.deadline,
+        retries=policy.retries,
+        hedging=policy.hedging,
+        outliers=policy.outliers,
+        id=request.id,
+        trace=request.trace,
+    )
+
+
+def server_timing(timeline: Timeline, now: float) -> bytes:
+    """Tell how long each stage took, in ms, as browsers and SDKs show it.
+
+    >>> server_timing(Timeline(1.0, [("identity", 1.001), ("parse", 1.0015)]), 1.0515)
+    b'identity;dur=1.0, parse;dur=0.5, call;dur=50.0'
+    """
+    parts, before = [], timeline.started
+    for name, ended in (*timeline.stages, ("call", now)):
+        parts.append(f"{name};dur={(ended - before) * 1000:.1f}")
+        before = ended
+    return ", ".join(parts).encode()

@@ -1,0 +1,178 @@
+"""One try against one model server: from a connection to the last event of its answer."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+from headgate_api.snapshot import Cohort, RetryOn
+from headgate_gateway.calls.adapter import Task
+from headgate_gateway.calls.adapters import ADAPTERS
+from headgate_gateway.calls.events import Event, Failed
+from headgate_gateway.calls.failures import CUT
+from headgate_gateway.calls.retry import KINDS
+from headgate_gateway.calls.stops import Stops
+from headgate_gateway.calls.upstream import Lost, Upstream, dial
+from headgate_gateway.routing.pods import Pod
+from headgate_gateway.timeline import Attempt as Record
+
+LONGEST_ERROR: Final = 4096
+"""Bytes of an error that are worth reading, and telling."""
+
+
+class Attempt:
+    """Ask `poll()` whenever `on_news` was called; `leave()` at the end, whatever happened.
+
+    Args:
+        call_id: unique in the region.
+        pod: whom to ask; it counts the attempt as in flight until `leave`.
+        cohort: of the pod.
+        task: what to do.
+        headers: header lines to pass on.
+        record: the attempt as it is told about later.
+        on_news: called when `poll` may have something to say.
+        stops: tells model servers to stop.
+    """
+
+    def __init__(
+        self,
+        *,
+        call_id: str,
+        pod: Pod,
+        cohort: Cohort,
+        task: Task,
+        headers: bytes,
+        record: Record,
+        on_news: Callable[[], None],
+        stops: Stops,
+    ) -> None:
+        self._id = call_id
+        self.pod = pod
+        self.cohort = cohort
+        self.record = record
+        self.heard = record.started
+        self.stale = False  # lost on a connection that had rested: says nothing about the pod
+        self.kind: RetryOn | None = None  # of the failure
+        self.retry_after: float | None = None  # s, as the model server says
+        self._adapter = ADAPTERS[cohort.runtime]
+        self._reader = self._adapter.reader(task)
+        self._task = task
+        self._headers = headers
+        self._on_news = on_news
+        self._stops = stops
+        self._events: deque[Event] = deque()  # read, and not yet given
+        self._error = b""  # body of an answer that is none
+        self._connection: Upstream | None = None
+        self._dialing: asyncio.Task[Upstream] | None = None
+        self._left = False
+        pod.in_flight += 1
+
+    def start(self, *, rested: bool, connect_seconds: float) -> None:
+        """Send the request, on a connection that has rested if there is one and it is allowed."""
+        connection = self.pod.take() if rested else None
+        if connection is not None:
+            self._send(connection)
+            return
+        dialing = dial(self.pod.host, self.pod.port, connect_seconds)
+        self._dialing = asyncio.get_running_loop().create_task(dialing)
+        self._dialing.add_done_callback(self._dialed)
+
+    def poll(self, now: float) -> Event | None:
+        """Take the next event, if there is one. After an `End` or a `Failed` nothing follows."""
+        if self._events:
+            return self._events.popleft()
+        if self._connection is None:
+            return self._dial_failure()
+        while True:
+            try:
+                data = self._connection.take()
+            except Lost as error:
+                self.stale = error.early and self._connection.used
+                return self._fail(CUT, "Reset", str(error))
+            if data is None:
+                return None
+            self.heard = now
+            self._read(data)
+            if self._events:
+                return self._events.popleft()
+
+    def leave(self, result: str, now: float) -> None:
+        """Let go of the connection. An answer that is still being made is cancelled by that."""
+        if self._left:
+            return
+        self._left = True
+        self.pod.in_flight -= 1
+        self.record.result, self.record.ended = result, now
+        if self._connection is None:
+            if self._dialing is not None:
+                self._dialing.cancel()
+            return
+        silent = self._connection.silent
+        self.pod.give_back(self._connection)
+        if silent:
+            names = {"host": self._host, "served_model": self.cohort.served_model}
+            stop = self._adapter.stop(call_id=self._id, **names)
+            if stop is not None:
+                self._stops.send(self.pod, stop)
+
+    @property
+    def said(self) -> str:
+        """What the model server said went wrong: for our log, never for the client."""
+        return (self._reader.error or self._error.decode("utf-8", "replace"))[:LONGEST_ERROR]
+
+    # Sending
+
+    def _dialed(self, dialing: asyncio.Task[Upstream]) -> None:
+        if self._left:
+            if not dialing.cancelled() and dialing.exception() is None:
+                dialing.result().close()
+        elif dialing.exception() is None:
+            self._send(dialing.result())
+        else:
+            self._on_news()
+
+    def _dial_failure(self) -> Failed | None:
+        if self._dialing is None or not self._dialing.done():
+            return None
+        error = self._dialing.exception()
+        if isinstance(error, Lost):
+            return self._fail(CUT, "Connect", str(error))
+        raise error or RuntimeError("a connection that was made is missing")
+
+    def _send(self, connection: Upstream) -> None:
+        self._connection = connection
+        request = self._adapter.request(
+            self._task,
+            call_id=self._id,
+            host=self._host,
+            served_model=self.cohort.served_model,
+            headers=self._headers,
+        )
+        connection.send(request, self._on_news)
+
+    @property
+    def _host(self) -> str:
+        host = self.pod.host
+        return f"[{host}]:{self.pod.port}" if ":" in host else f"{host}:{self.pod.port}"
+
+    # Reading
+
+    def _read(self, data: bytes) -> None:
+        assert self._connection is not None  # noqa: S101 - it gave us the data
+        status = self._connection.status
+        if status == 200:
+            self._events.extend(self._reader.feed(data) if data else self._reader.end())
+        else:
+            self._error += data
+            if data and len(self._error) < LONGEST_ERROR:
+                return
+            self.retry_after = self._connection.retry_after
+            said = self._error.decode("utf-8", "replace")
+            self._events.append(self._adapter.failure(said, status))
+        last = self._events[-1] if self._events else None
+        if isinstance(last, Failed):
+            self.kind = KINDS.get(last.refusal.code)
+
+    def _fail(self, failed: Failed, kind: RetryOn, said: str) -> Failed:
+        self.kind, self._error = kind, said.encode()
+        return failed
