@@ -96,6 +96,10 @@ bench-control: venv ## the control plane: convergence, writes at rest, memory, a
 	$(BIN)/headgate cluster binaries
 	@$(BIN)/python -m bench.control
 
+.PHONY: bench-gateway
+bench-gateway: venv ## the gateway on one core, beside nginx and HAProxy: CPU, latency, streams, memory
+	@$(BIN)/python -m bench.gateway_load
+
 .PHONY: soak-overload
 soak-overload: venv ## minutes of overload on every pod: nothing may restart
 	HEADGATE_OVERLOAD_WAVES=12 $(PYTEST) -m cluster e2e -k overload

@@ -386,6 +386,7 @@ async def ground() -> AsyncIterator[Bench]:
             "NAMESPACE": NAMESPACE,
             "REGION": "bench",
             "RUNTIME_IMAGE": "localhost/none:1",
+            "TRTLLM_SERVE_IMAGE": "localhost/none:1",
             "PORT": str(port),
         }
         operator = programs.start(

@@ -17,16 +17,20 @@ class Figure:
     value: float
     unit: str
     goal: float | None = None  # not above; None: told, not judged
+    floor: float | None = None  # not below
     yardstick: float | None = None  # the same work done by the bare thing, in the same run
     spread: Sequence[float] = ()  # the samples that `value` sums up
 
     @property
     def missed(self) -> bool:
-        return self.goal is not None and self.value > self.goal
+        above = self.goal is not None and self.value > self.goal
+        return above or (self.floor is not None and self.value < self.floor)
 
     @property
     def row(self) -> str:
         goal = "" if self.goal is None else f"{self.goal:g}"
+        if self.floor is not None:
+            goal = f">{self.floor:g}"
         stick = "" if self.yardstick is None else f"{self.yardstick:.3g}"
         ratio = f"{self.value / self.yardstick:.2f}" if self.yardstick else ""
         spread = " / ".join(f"{value:.3g}" for value in self.percentiles.values())
@@ -52,6 +56,7 @@ class Figure:
             "value": self.value,
             "unit": self.unit,
             "goal": self.goal,
+            "floor": self.floor,
             "yardstick": self.yardstick,
             "samples": len(self.spread),
             **self.percentiles,
