@@ -8,65 +8,47 @@ closes its sending side has gone away.
 Nothing is begun for a client that has not taken its earlier answers: a few bytes sent ahead would
 else become any amount of unsent answers in memory.
 
-Whatever could make two parties disagree about where a message ends is refused, and the connection
-closed: nothing that follows can be trusted to be a request.
+The clock of a connection is one number that the `Edge` looks at now and then: a timer for each
+request would cost more than reading it.
 """
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, cast
-
-import httptools
+from math import inf
+from typing import TYPE_CHECKING, cast
 
 from headgate_gateway.edge import heads, wire
 from headgate_gateway.edge.errors import error_body, refusal_headers
-from headgate_gateway.edge.exchange import Head
 from headgate_gateway.edge.http_exchange import HttpExchange
+from headgate_gateway.edge.messages import Reader
 from headgate_gateway.refusals import Refusal
 
 if TYPE_CHECKING:
     from headgate_gateway.edge.server import Edge
-
-SLICE: Final = 16 * 1024
-"""Bytes parsed at once: bounds how many requests can wait parsed."""
-OURS: Final = (b"x-headgate-", b"x-gateway-", b"forwarded")
-"""Inbound headers that begin so are dropped: only the gateway says such things."""
 
 
 class Connection(asyncio.Protocol):
     def __init__(self, edge: "Edge") -> None:
         self._edge = edge
         self._limits = edge.limits
-        self._parser = httptools.HttpRequestParser(self)
-
-        # Of the connection
+        self._reader = Reader(edge.limits, edge.bodies)
+        self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport
-        self._timer: asyncio.TimerHandle | None = None
         self._room: asyncio.Future[None] | None = None  # set while the client reads too slowly
+        self._unsent = 0  # bytes that it had not taken when that was looked at last
         self._task: asyncio.Task[None] | None = None  # answers the exchange in work
-        self._queue: deque[HttpExchange] = deque()  # parsed, waiting for their turn
-        self._ahead = bytearray()  # not parsed yet
-        self._fault: Refusal | None = None  # nothing after it is read
-        self._held = 0  # bytes of bodies that are not answered yet
+        self._ahead = bytearray()  # not read yet
         self._ending = False  # our side is closed, or about to be
-        self._messages = 0  # begun so far
+        self._timed = 0  # the message that has a deadline
+        self._begun = 0.0  # s, when the clock of its body started
 
-        # Of the message being read
-        self._in_message = False
-        self._in_body = False
-        self._timed = 0  # the message whose head has a timer
-        self._url = b""
-        self._headers: dict[bytes, bytes] = {}
-        self._lines = 0
-        self._head_size = 0  # bytes of names and values
-        self._size = 0  # bytes read for it that are not body, but for its first piece
-        self._body: list[bytes] = []
-        self._length = 0  # bytes of body
+        self.until = inf
+        """When `late` is to be called, on the loop's clock."""
+        self._late: Callable[[], None] = self.abort
 
     @property
     def idle(self) -> bool:
-        return self._task is None and not self._in_message and not self._queue
+        return self._task is None and not self._reader.reading and not self._reader.ready
 
     # The socket
 
@@ -80,16 +62,15 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self._ending = True
-        self._unwatch()
-        self._queue.clear()
-        self._hold(-self._held)
+        self.until = inf
+        self._reader.close()
         self.resume_writing()
         if self._task is not None:
             self._task.cancel()
         self._edge.left(self)
 
     def data_received(self, data: bytes) -> None:
-        if self._ending or self._fault is not None:
+        if self._ending or self._reader.fault is not None:
             return
         if self._task is None and self._room is None:
             self._feed(data)
@@ -99,7 +80,7 @@ class Connection(asyncio.Protocol):
             self._transport.pause_reading()
 
     def pause_writing(self) -> None:
-        self._room = asyncio.get_running_loop().create_future()
+        self._room = self._loop.create_future()
 
     def resume_writing(self) -> None:
         if self._room is not None:
@@ -109,140 +90,67 @@ class Connection(asyncio.Protocol):
             if self._task is None and not self._ending:
                 self._next()
 
-    # The parser
-
-    def on_message_begin(self) -> None:
-        self._messages += 1
-        self._in_message, self._in_body = True, False
-        self._url, self._headers, self._lines, self._head_size = b"", {}, 0, 0
-        self._body, self._length, self._size = [], 0, 0
-
-    def on_url(self, url: bytes) -> None:
-        self._url += url
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        if self._in_body:
-            return  # a trailer: nothing can be said after the head
-        self._lines += 1
-        self._head_size += len(name) + len(value)
-        name = name.lower()
-        if name.startswith(OURS):
-            return
-        before = self._headers.get(name)
-        self._headers[name] = value if before is None else b"%s, %s" % (before, value)
-
-    def on_headers_complete(self) -> None:
-        self._in_body = True
-        limits = self._limits
-        if self._lines > limits.headers or self._head_size > limits.head_bytes:
-            self._refuse(heads.LONG_HEAD)
-            return
-        version = self._parser.get_http_version()
-        fault = heads.head_fault(version, self._url, self._headers, limits)
-        if self._parser.should_upgrade():
-            self._refuse(heads.UPGRADE)
-        elif fault is not None:
-            self._refuse(fault)
-        elif b"expect" in self._headers and self._task is None and not self._queue:
-            self.write(wire.CONTINUE)
-
-    def on_body(self, data: bytes) -> None:
-        self._length += len(data)
-        if self._length > self._limits.body_bytes:
-            self._refuse(heads.long_body(self._limits))
-        elif self._edge.held + len(data) > self._limits.bodies_bytes:
-            self._refuse(heads.FULL)
-        if self._fault is None:
-            self._body.append(data)
-            self._hold(len(data))
-
-    def on_message_complete(self) -> None:
-        self._in_message = False
-        if self._fault is not None:
-            return
-        path = self._url.partition(b"?")[0].decode("ascii", "replace")
-        head = Head(self._parser.get_method().decode(), path, self._headers)
-        exchange = HttpExchange(
-            self,
-            self._edge,
-            self._edge.ids(),
-            head,
-            b"".join(self._body),
-            keep=self._parser.should_keep_alive(),
-            chunked=self._parser.get_http_version() == "1.1",
-        )
-        self._queue.append(exchange)
-
-    def _refuse(self, refusal: Refusal) -> None:
-        if self._fault is None:
-            self._fault = refusal
-            self._body.clear()
-
-    def _hold(self, size: int) -> None:
-        self._held += size
-        self._edge.held += size
-
     # From bytes to exchanges
 
     def _feed(self, data: bytes) -> None:
-        for start in range(0, len(data), SLICE):
-            self._parse(data[start : start + SLICE])
-            if self._queue or self._fault is not None:
-                self._ahead += data[start + SLICE :]
-                break
+        rest = self._reader.feed(data)
+        if rest:
+            self._ahead += rest
         self._next()
-
-    def _parse(self, data: bytes) -> None:
-        message, length = self._messages, self._length
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self._refuse(heads.UPGRADE)
-        except httptools.HttpParserError:
-            self._refuse(heads.MALFORMED)
-        if self._in_message and message == self._messages:
-            # Bounds what the parser holds or skips: half a header line, extensions of chunks.
-            self._size += len(data) - (self._length - length)
-            if self._size > self._limits.head_bytes + 8 * self._length:
-                self._refuse(heads.MALFORMED if self._in_body else heads.LONG_HEAD)
 
     def _next(self) -> None:
         """Go on with whatever comes next. Called when nothing is in work."""
+        reader = self._reader
         if self._room is not None:
-            self._watch(self._limits.send_seconds, self.abort)
-        elif self._queue:
-            self._unwatch()
-            exchange = self._queue.popleft()
-            self._task = asyncio.get_running_loop().create_task(self._edge.handle(exchange))
-            self._task.add_done_callback(exchange.worked)
-        elif self._fault is not None:
-            self._say_and_close(self._fault)
+            self._await_reader()
+        elif reader.ready:
+            self.until = inf
+            exchange = HttpExchange(self, self._edge, reader.ready.popleft())
+            self._task = self._loop.create_task(self._answer(exchange))
+        elif reader.fault is not None:
+            self._say_and_close(reader.fault)
         elif self._ahead:
             data = bytes(self._ahead)
             self._ahead.clear()
             self._transport.resume_reading()
             self._feed(data)
-        elif self._in_message:
-            if self._in_body:
-                self._watch(self._limits.body_seconds, self._late)
-            elif self._timed != self._messages:  # one deadline, however it trickles in
-                self._timed = self._messages
-                self._watch(self._limits.head_seconds, self._late)
+        elif reader.reading:
+            self._await_rest()
         elif self._edge.draining:
             self.close()
-        else:
+        elif self.until == inf:  # else it runs already: empty lines before a request gain no time
             self._watch(self._limits.idle_seconds, self.close)
 
-    def worked(self, size: int, *, keep: bool) -> None:
-        """The exchange in work, with a body of `size` bytes, is answered."""
+    async def _answer(self, exchange: HttpExchange) -> None:
+        try:
+            await self._edge.handle(exchange)
+        finally:
+            self._answered(exchange)
+
+    def _answered(self, exchange: HttpExchange) -> None:
         self._task = None
-        self._hold(-min(size, self._held))  # nothing is held for a client that has left
-        if self._ending:
-            return
-        if keep:
-            self._next()
-        else:
-            self.close()
+        self._reader.answered(len(exchange.body))
+        if not exchange.closed:  # only a finished answer leaves the connection usable
+            self.abort()
+        elif not self._ending:
+            if exchange.keep:
+                self._next()
+            else:
+                self.close()
+
+    def _await_rest(self) -> None:
+        """Give the message being read its time: one deadline, however it trickles in."""
+        reader, limits = self._reader, self._limits
+        if reader.in_body:
+            if self._timed != -reader.begun:
+                self._timed, self._begun = -reader.begun, self._loop.time()
+                if reader.waits():
+                    self.write(wire.CONTINUE)
+            seconds = limits.body_seconds + reader.length / limits.body_rate
+            self.until, self._late = self._begun + seconds, self._too_late
+        elif self._timed != reader.begun:
+            self._timed = reader.begun
+            self._watch(limits.head_seconds, self._too_late)
 
     # Endings and clocks
 
@@ -250,15 +158,35 @@ class Connection(asyncio.Protocol):
         """End after what was written has left, unless the client does not take it."""
         self._ending = True
         self._transport.close()
-        self._watch(self._limits.send_seconds, self._transport.abort)
+        self._await_reader()
 
     def abort(self) -> None:
         self._ending = True
         self._transport.abort()
 
-    def _late(self) -> None:
-        self._refuse(heads.LATE)
+    def late(self) -> None:
+        self.until = inf
+        self._late()
+
+    def _watch(self, seconds: float, late: Callable[[], None]) -> None:
+        self.until, self._late = self._loop.time() + seconds, late
+
+    def _too_late(self) -> None:
+        self._reader.refuse(heads.LATE)
         self._say_and_close(heads.LATE)
+
+    def _await_reader(self) -> None:
+        """Wait for a client that must first take what was written."""
+        self._unsent = self._transport.get_write_buffer_size()
+        self._watch(self._limits.send_seconds, self._unread)
+
+    def _unread(self) -> None:
+        """Drop a client that takes next to nothing; one that is only slow gets its answer."""
+        taken = self._unsent - self._transport.get_write_buffer_size()
+        if taken < self._limits.send_bytes:
+            self.abort()
+        else:
+            self._await_reader()
 
     def _say_and_close(self, refusal: Refusal) -> None:
         """Answer outside of any exchange, then close so that the client can still read it.
@@ -267,22 +195,15 @@ class Connection(asyncio.Protocol):
         """
         self._edge.refused(refusal)
         body = error_body(refusal)
-        length = b"content-length: %d\r\n" % len(body)
-        framing = (self._edge.date.line(), length, wire.CLOSE)
+        framing = (self._edge.date.line(), wire.LENGTH % len(body), wire.CLOSE)
         self.write(wire.head(refusal.status, refusal_headers(refusal), *framing) + body)
         self._ending = True
-        self._transport.write_eof()
-        self._transport.resume_reading()
-        self._watch(self._limits.linger_seconds, self._transport.abort)
-
-    def _watch(self, seconds: float, late: Callable[[], None]) -> None:
-        self._unwatch()
-        self._timer = asyncio.get_running_loop().call_later(seconds, late)
-
-    def _unwatch(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+            self._transport.resume_reading()
+            self._watch(self._limits.linger_seconds, self._transport.abort)
+        else:  # TLS says goodbye by itself, and reads until the client does
+            self.close()
 
     # For the exchange in work
 
@@ -290,9 +211,14 @@ class Connection(asyncio.Protocol):
         if not self._ending:
             self._transport.write(data)
 
+    @property
+    def full(self) -> bool:
+        """Whether the client has so much to read that no more should be written."""
+        return self._room is not None
+
     async def room(self) -> None:
         """Wait until the client has read enough; drop one that does not read at all."""
         if self._room is not None:
-            self._watch(self._limits.send_seconds, self.abort)
+            self._await_reader()
             await self._room
-            self._unwatch()
+            self.until = inf

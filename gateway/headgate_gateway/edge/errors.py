@@ -1,5 +1,6 @@
 """Refusals as OpenAI's clients read them: one body, a few headers, and an event inside a stream."""
 
+from math import ceil
 from typing import Final
 
 import msgspec
@@ -41,7 +42,9 @@ def error_event(refusal: Refusal) -> bytes:
 def refusal_headers(refusal: Refusal) -> Headers:
     headers = [JSON, (b"x-headgate-reason", refusal.code.encode())]
     if refusal.retry_after is not None:
-        headers.append((b"retry-after", b"%d" % refusal.retry_after))
+        # Whole seconds for everybody; OpenAI's client reads the other one first.
+        headers.append((b"retry-after", b"%d" % ceil(refusal.retry_after)))
+        headers.append((b"retry-after-ms", b"%d" % (refusal.retry_after * 1000)))
     if refusal.status == 401:
         headers.append((b"www-authenticate", b"Bearer"))
     return headers

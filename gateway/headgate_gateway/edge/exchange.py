@@ -1,15 +1,15 @@
 """What the pipeline knows of a client: a request that is whole, and a way to answer it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Protocol, TypeAlias
+
+from msgspec import Struct
 
 Headers: TypeAlias = Sequence[tuple[bytes, bytes]]
 """Names in lower case; values without line breaks."""
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+class Head(Struct, frozen=True, gc=False):
     """A request's head. Query strings carry nothing for us and are cut off."""
 
     method: str

@@ -22,6 +22,31 @@ FULL: Final = Refusal(
 )
 LATE: Final = Refusal(Code.REQUEST_TIMEOUT, 408, "The request did not arrive in time.")
 
+OURS: Final = b"-ours"
+"""Stands for every name that only the gateway may say; what came under it is dropped."""
+PREFIXES: Final = (b"x-headgate-", b"x-gateway-", b"forwarded")
+NAMES: Final[dict[bytes, bytes]] = {}
+"""Names as clients spell them, to lower case: there are few, and they are always the same."""
+MOST_NAMES: Final = 1024
+HOST_BYTES: Final = b"".join(
+    (
+        b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789",
+        b"-._~%!$&'()*+;=:[]",
+    )
+)
+"""What a host may be made of. A comma may not: it stands between two."""
+
+
+def learn(name: bytes) -> bytes:
+    """Put a header's name into lower case, and remember it in `NAMES`."""
+    lower = name.lower()
+    known = OURS if lower.startswith(PREFIXES) else lower
+    if len(NAMES) >= MOST_NAMES:
+        NAMES.clear()
+    if len(name) <= 64:
+        NAMES[name] = known
+    return known
+
 
 def head_fault(
     version: str, url: bytes, headers: Mapping[bytes, bytes], limits: Limits
@@ -34,19 +59,40 @@ def head_fault(
         headers: names in lower case, repeated ones joined with a comma.
         limits: its sizes.
     """
-    host = headers.get(b"host")
-    coding = headers.get(b"transfer-encoding")
-    checks = (
-        (version not in ("1.1", "1.0"), VERSION),
-        (len(url) > limits.url_bytes, LONG_HEAD),
-        (coding is not None and (coding.lower() != b"chunked" or version == "1.0"), CODING),
-        (version == "1.1" and host is None, HOST),
-        (host is not None and b"," in host, HOST),
-        (not url.startswith(b"/"), MALFORMED),
-        (headers.get(b"expect", b"100-continue").lower() != b"100-continue", EXPECT),
-        (int(headers.get(b"content-length", b"0")) > limits.body_bytes, long_body(limits)),
+    return (
+        _line_fault(version, url, limits)
+        or _length_fault(version, headers, limits)
+        or _meaning_fault(version, headers)
     )
-    return next((fault for wrong, fault in checks if wrong), None)
+
+
+def _line_fault(version: str, url: bytes, limits: Limits) -> Refusal | None:
+    if version not in ("1.1", "1.0"):
+        return VERSION
+    if len(url) > limits.url_bytes:
+        return LONG_HEAD
+    return None if url.startswith(b"/") else MALFORMED
+
+
+def _length_fault(version: str, headers: Mapping[bytes, bytes], limits: Limits) -> Refusal | None:
+    coding = headers.get(b"transfer-encoding")
+    if coding is not None:
+        if version == "1.0":
+            return MALFORMED  # its writer cannot know what it means
+        return None if coding.lower() == b"chunked" else CODING
+    length = headers.get(b"content-length")
+    return long_body(limits) if length is not None and int(length) > limits.body_bytes else None
+
+
+def _meaning_fault(version: str, headers: Mapping[bytes, bytes]) -> Refusal | None:
+    host = headers.get(b"host")
+    if host is None:
+        if version == "1.1":
+            return HOST
+    elif host.translate(None, HOST_BYTES):
+        return HOST
+    expect = headers.get(b"expect")
+    return EXPECT if expect is not None and expect.lower() != b"100-continue" else None
 
 
 def long_body(limits: Limits) -> Refusal:

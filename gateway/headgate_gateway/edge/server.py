@@ -7,6 +7,7 @@ from typing import Any, Final, TypeAlias
 from headgate_gateway.edge.connection import Connection
 from headgate_gateway.edge.exchange import Exchange
 from headgate_gateway.edge.limits import Limits
+from headgate_gateway.edge.messages import Bodies
 from headgate_gateway.edge.wire import Date
 from headgate_gateway.refusals import Refusal
 
@@ -36,14 +37,14 @@ class Edge:
         self._connections: set[Connection] = set()
         self._empty = asyncio.Event()
         self._empty.set()
+        self._timer: asyncio.TimerHandle | None = None
         self.handle = handle
         self.limits = limits
         self.ids = ids
         self.refused = refused
         self.date = Date()
         self.draining = False
-        self.held = 0
-        """Bytes of bodies that are being read or answered."""
+        self.bodies = Bodies(limits.bodies_bytes)
         self.port = 0
         """Once it listens."""
 
@@ -62,6 +63,8 @@ class Edge:
         """Count a new connection. False: there are too many."""
         if len(self._connections) >= self.limits.connections:
             return False
+        if not self._connections:
+            self._tick()
         self._connections.add(connection)
         self._empty.clear()
         return True
@@ -70,6 +73,17 @@ class Edge:
         self._connections.discard(connection)
         if not self._connections:
             self._empty.set()
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+
+    def _tick(self) -> None:
+        """Look at every connection's clock, as long as there are any."""
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(self.limits.tick, self._tick)
+        now = loop.time()
+        for connection in [one for one in self._connections if one.until <= now]:
+            connection.late()
 
     def drain(self) -> None:
         """Still accept, but ask every client to go elsewhere with its next request."""

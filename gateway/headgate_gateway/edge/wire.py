@@ -14,6 +14,7 @@ STATUS_LINES: Final = {
 CONTINUE: Final = STATUS_LINES[100] + b"\r\n"
 CLOSE: Final = b"connection: close\r\n"
 KEEP: Final = b"connection: keep-alive\r\n"  # HTTP/1.0 closes unless told
+LENGTH: Final = b"content-length: %d\r\n"
 CHUNKED: Final = b"transfer-encoding: chunked\r\n"
 LAST_CHUNK: Final = b"0\r\n\r\n"
 

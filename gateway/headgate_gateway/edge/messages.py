@@ -1,0 +1,196 @@
+"""From bytes to whole requests, without a socket or a clock.
+
+Whatever could make two parties disagree about where a message ends is a fault, and nothing behind
+a fault is read: it cannot be trusted to be a request.
+"""
+
+from collections import deque
+from dataclasses import dataclass
+from typing import Final
+
+import httptools
+from msgspec import Struct
+
+from headgate_gateway.edge import heads
+from headgate_gateway.edge.exchange import Head
+from headgate_gateway.edge.limits import Limits
+from headgate_gateway.refusals import Refusal
+
+SLICE: Final = 16 * 1024
+"""Bytes parsed at once: bounds how many requests can wait parsed."""
+
+
+class Message(Struct, frozen=True, gc=False):
+    """A whole request."""
+
+    head: Head
+    body: bytes
+    keep: bool  # the client wants to go on after the answer
+    chunked: bool  # the client understands chunks
+
+
+@dataclass(slots=True)
+class Bodies:
+    """Bytes of bodies of all clients, until they are answered."""
+
+    most: int
+    held: int = 0
+
+
+class Reader:
+    """Reads what one client sends.
+
+    Args:
+        limits: sizes of what it may send.
+        bodies: shared by all clients.
+    """
+
+    def __init__(self, limits: Limits, bodies: Bodies) -> None:
+        self._limits = limits
+        self._bodies = bodies
+        self._parser = httptools.HttpRequestParser(self)
+
+        # Of the connection
+        self.ready: deque[Message] = deque()
+        """Whole requests, in their order."""
+        self.fault: Refusal | None = None
+        """Why nothing more is read."""
+        self.begun = 0
+        """Messages begun so far."""
+        self._held = 0  # bytes of bodies that are not answered yet
+
+        # Of the message being read
+        self.reading = False
+        self.in_body = False
+        self.length = 0
+        """Bytes of its body so far."""
+        self._expects = False  # it waits for a go-ahead before it sends the body
+        self._modern = False  # HTTP/1.1
+        self._head: Head
+        self._url = b""
+        self._headers: dict[bytes, bytes] = {}
+        self._repeats = 0  # header lines with a name that was there before
+        self._size = 0  # bytes read for it that are not body, but for its first slice
+        self._slice = 0  # bytes of the slice that is being read
+        self._body: bytes | bytearray = b""
+
+    def feed(self, data: bytes) -> bytes:
+        """Read on, at most to the end of the slice in which a request or a fault is complete.
+
+        Returns:
+            What was not read.
+        """
+        if len(data) <= SLICE:
+            self._parse(data)
+            return b""
+        for start in range(0, len(data), SLICE):
+            self._parse(data[start : start + SLICE])
+            if self.ready or self.fault is not None:
+                return data[start + SLICE :]
+        return b""
+
+    def waits(self) -> bool:
+        """Whether the client wants to be told to go on. True at most once for a message."""
+        expects, self._expects = self._expects, False
+        return expects and self.in_body and not self.length and self.fault is None
+
+    def refuse(self, refusal: Refusal) -> None:
+        if self.fault is None:
+            self.fault = refusal
+            self._body = b""
+
+    def answered(self, size: int) -> None:
+        """Forget a body of `size` bytes."""
+        size = min(size, self._held)  # nothing is held any more for a client that has left
+        self._held -= size
+        self._bodies.held -= size
+
+    def close(self) -> None:
+        """Forget all bodies."""
+        self.ready.clear()
+        self.answered(self._held)
+
+    def _parse(self, data: bytes) -> None:
+        begun, length = self.begun, self.length
+        self._slice = len(data)
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self.refuse(heads.UPGRADE)
+        except httptools.HttpParserError:
+            self.refuse(heads.MALFORMED)
+        if self.reading and begun == self.begun:
+            # Bounds what the parser holds or skips: half a header line, extensions of chunks.
+            self._size += len(data) - (self.length - length)
+            if self._size > self._limits.head_bytes + 8 * self.length:
+                self.refuse(heads.MALFORMED if self.in_body else heads.LONG_HEAD)
+
+    # The parser
+
+    def on_message_begin(self) -> None:
+        self.begun += 1
+        self.reading, self.in_body, self._expects = True, False, False
+        self._url, self._headers, self._repeats = b"", {}, 0
+        self._body, self.length, self._size = b"", 0, 0
+
+    def on_url(self, url: bytes) -> None:
+        self._url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        name = heads.NAMES.get(name) or heads.learn(name)
+        headers = self._headers
+        if name not in headers:
+            headers[name] = value
+        elif self._repeats < self._limits.headers:
+            self._repeats += 1
+            headers[name] = b"%s, %s" % (headers[name], value)
+
+    def on_headers_complete(self) -> None:
+        headers, limits, version = self._headers, self._limits, self._parser.get_http_version()
+        self._headers = {}  # for trailers: nothing can be said after the head
+        headers.pop(heads.OURS, None)
+        self.in_body, self._modern = True, version == "1.1"
+        self._expects = self._modern and b"expect" in headers
+        if len(headers) + self._repeats > limits.headers or self._is_long(headers):
+            self.refuse(heads.LONG_HEAD)
+        elif self._parser.should_upgrade():
+            self.refuse(heads.UPGRADE)
+        elif fault := heads.head_fault(version, self._url, headers, limits):
+            self.refuse(fault)
+        else:
+            path = self._url.partition(b"?")[0].decode("ascii", "replace")
+            self._head = Head(self._parser.get_method().decode(), path, headers)
+
+    def on_body(self, data: bytes) -> None:
+        if self.fault is not None:
+            return
+        size = len(data)
+        if self.length + size > self._limits.body_bytes:
+            self.refuse(heads.long_body(self._limits))
+        elif self._bodies.held + size > self._bodies.most:
+            self.refuse(heads.FULL)
+        else:
+            # One piece is kept as it is. More are copied together: a list of tiny pieces would
+            # take many times the memory that is counted.
+            if not self.length:
+                self._body = data
+            else:
+                if isinstance(self._body, bytes):
+                    self._body = bytearray(self._body)
+                self._body += data
+            self.length += size
+            self._held += size
+            self._bodies.held += size
+
+    def on_message_complete(self) -> None:
+        self.reading = False
+        if self.fault is None:
+            keep = self._parser.should_keep_alive()
+            self.ready.append(Message(self._head, bytes(self._body), keep, self._modern))
+            self._body = b""
+
+    def _is_long(self, headers: dict[bytes, bytes]) -> bool:
+        if self._size + self._slice <= self._limits.head_bytes:
+            return False  # so small is all that was read
+        size = sum(len(name) + len(value) for name, value in headers.items())
+        return size + len(self._url) > self._limits.head_bytes
