@@ -63,7 +63,7 @@ verify: venv ## fail where a generated file is stale
 
 .PHONY: unit
 unit: venv ## tests that need nothing but Python
-	$(PYTEST) -m 'not apiserver and not triton and not cluster'
+	$(PYTEST) -m 'not apiserver and not triton and not cluster and not valkey'
 
 .PHONY: chart
 chart: venv ## render and check the Helm chart
@@ -83,9 +83,9 @@ images: venv ## build the operator's, the gateway's and the simulator's image
 	$(BIN)/headgate cluster images
 
 .PHONY: real
-real: venv ## tests against a real kube-apiserver and a real Triton
+real: venv ## tests against a real kube-apiserver, a real Triton and a real Valkey or Redis
 	$(BIN)/headgate cluster binaries
-	$(PYTEST) -m 'apiserver or triton'
+	$(PYTEST) -m 'apiserver or triton or valkey'
 
 .PHONY: e2e
 e2e: venv ## tests on a whole local cluster

@@ -27,10 +27,12 @@ class Suite(NamedTuple):
 QUICK: Final = (
     Suite("lint", (("ruff", "format", "--check"), ("ruff", "check"), ("mypy",), ("lint-imports",))),
     Suite("verify", (("python", "-m", "headgate_api.generate", "--check"),)),
-    Suite("unit", ((*PYTEST, "-m", "not apiserver and not triton and not cluster"),)),
+    Suite(
+        "unit", ((*PYTEST, "-m", "not apiserver and not triton and not cluster and not valkey"),)
+    ),
 )
 REAL: Final = (
-    Suite("real", ((*PYTEST, "-m", "apiserver or triton"),)),
+    Suite("real", ((*PYTEST, "-m", "apiserver or triton or valkey"),)),
     Suite("e2e", ((*PYTEST, "-m", "cluster", "tests/cluster", "e2e"),)),
 )
 GROUND: Final = (("headgate", "cluster", "binaries"), ("headgate", "cluster", "images"))
