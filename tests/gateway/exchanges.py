@@ -28,7 +28,7 @@ class Recorded:
         self.headers: dict[bytes, bytes] = {}
         self.length: int | None = None
         self.data = b""
-        self.finished = self.aborted = False
+        self.finished = self.aborted = self.detached = False
 
     @property
     def started(self) -> bool:
@@ -37,6 +37,9 @@ class Recorded:
     @property
     def closed(self) -> bool:
         return self.finished or self.aborted
+
+    def detach(self) -> None:
+        self.detached = True
 
     def start(self, status: int, headers: Headers, length: int | None = None) -> None:
         assert not self.started

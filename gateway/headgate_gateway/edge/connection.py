@@ -37,8 +37,10 @@ class Connection(asyncio.Protocol):
         self._room: asyncio.Future[None] | None = None  # set while the client reads too slowly
         self._unsent = 0  # bytes that it had not taken when that was looked at last
         self._task: asyncio.Task[None] | None = None  # answers the exchange in work
+        self._detached = False  # which goes on when the client goes away
         self._ahead = bytearray()  # not read yet
         self._ending = False  # our side is closed, or about to be
+        self._lost = False  # so is theirs
         self._timed = 0  # the message that has a deadline
         self._begun = 0.0  # s, when the clock of its body started
 
@@ -61,13 +63,12 @@ class Connection(asyncio.Protocol):
             self.abort()
 
     def connection_lost(self, error: Exception | None) -> None:
-        self._ending = True
+        self._ending = self._lost = True
         self.until = inf
         self._reader.close()
         self.resume_writing()
-        if self._task is not None:
-            self._task.cancel()
-        self._edge.left(self)
+        if self._task is None or not self._detached:
+            self._leave()
 
     def data_received(self, data: bytes) -> None:
         if self._ending or self._reader.fault is not None:
@@ -129,8 +130,11 @@ class Connection(asyncio.Protocol):
 
     def _answered(self, exchange: HttpExchange) -> None:
         self._task = None
+        self._detached = False
         self._reader.answered(len(exchange.body))
-        if not exchange.closed:  # only a finished answer leaves the connection usable
+        if self._lost:
+            self._leave()
+        elif not exchange.closed:  # only a finished answer leaves the connection usable
             self.abort()
         elif not self._ending:
             if exchange.keep:
@@ -163,6 +167,19 @@ class Connection(asyncio.Protocol):
     def abort(self) -> None:
         self._ending = True
         self._transport.abort()
+
+    def drop(self) -> None:
+        """Cut it, and what is in work too, detached or not."""
+        self._detached = False
+        if self._lost:
+            self._leave()
+        else:
+            self.abort()
+
+    def _leave(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+        self._edge.left(self)
 
     def late(self) -> None:
         self.until = inf
@@ -206,6 +223,9 @@ class Connection(asyncio.Protocol):
             self.close()
 
     # For the exchange in work
+
+    def detach(self) -> None:
+        self._detached = True
 
     def write(self, data: bytes) -> None:
         if not self._ending:

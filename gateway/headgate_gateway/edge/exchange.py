@@ -22,7 +22,8 @@ class Exchange(Protocol):
     """One request and its answer: `start`, any number of `send`, then `finish` or `abort`.
 
     A handler runs as a task. When the client goes away the task is cancelled, so that whatever it
-    waits for, the model server above all, is let go at once.
+    waits for, the model server above all, is let go at once. One that calls `detach` runs to its
+    end; what it writes from then on reaches nobody.
     """
 
     id: str
@@ -38,6 +39,10 @@ class Exchange(Protocol):
     @property
     def closed(self) -> bool:
         """The client is gone, or the answer is complete."""
+        ...
+
+    def detach(self) -> None:
+        """Go on when the client goes away."""
         ...
 
     def start(self, status: int, headers: Headers, length: int | None = None) -> None:

@@ -41,6 +41,9 @@ class HttpExchange:
         self._bare = message.head.method == "HEAD"
         self._unsent = b""  # the head, until the first piece of the body
 
+    def detach(self) -> None:
+        self._connection.detach()
+
     def start(self, status: int, headers: Headers, length: int | None = None) -> None:
         self.started = True
         date = self._edge.date.line()

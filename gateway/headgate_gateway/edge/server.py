@@ -98,9 +98,9 @@ class Edge:
                 connection.close()
 
     async def emptied(self) -> None:
-        """Wait until the last client has gone."""
+        """Wait until the last client has gone, and what goes on without one has ended."""
         await self._empty.wait()
 
     def abort(self) -> None:
         for connection in list(self._connections):
-            connection.abort()
+            connection.drop()
