@@ -18,7 +18,7 @@ from headgate_gateway.edge.limits import Limits
 from headgate_gateway.edge.parse import Parse
 from headgate_gateway.edge.server import Edge
 from headgate_gateway.feedback import Feedback
-from headgate_gateway.inference import Inference
+from headgate_gateway.inference import Inference, Labels
 from headgate_gateway.metrics import Metrics
 from headgate_gateway.outcome import Teller
 from headgate_gateway.pipeline import Pipeline
@@ -82,7 +82,7 @@ class Gateway:
             backends=Backends(pods, patience),
             sampler=Sampler(),
             teller=Teller(self.metrics, self.feedback),
-            region=region,
+            labels=Labels(region),
             most=most,
         )
         doorkeeper = Pipeline((Identity(),), self.metrics, clock)

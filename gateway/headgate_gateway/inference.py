@@ -5,13 +5,14 @@ import time
 from dataclasses import dataclass, field
 from typing import Final, assert_never
 
+from headgate_api.snapshot import Cohort
 from headgate_gateway.calls.call import Ask, Backends, Call
 from headgate_gateway.calls.events import End, Failed, Reasoning, Text, ToolCall, Vectors, Waiting
 from headgate_gateway.edge.errors import JSON, refuse, respond
 from headgate_gateway.edge.exchange import Exchange, Headers
 from headgate_gateway.outcome import Outcome, Teller
 from headgate_gateway.pipeline import Pipeline
-from headgate_gateway.refusals import Code, Refusal
+from headgate_gateway.refusals import PASS, Code, Refusal
 from headgate_gateway.request import Request
 from headgate_gateway.routing.tables import Tables
 from headgate_gateway.snapshots import Snapshots
@@ -24,6 +25,8 @@ EVENT_STREAM: Final = (
     (b"cache-control", b"no-cache"),
     (b"x-accel-buffering", b"no"),
 )
+STAGE: Final = b"x-headgate-stage"
+MOST_LABELS: Final = 10_000
 NO_TABLES: Final = Tables()
 OVERLOADED: Final = Refusal(
     Code.GATEWAY_OVERLOADED, 503, "The gateway serves as many requests as it can.", retry_after=1
@@ -39,7 +42,7 @@ class Inference:
     backends: Backends
     sampler: Sampler
     teller: Teller
-    region: str
+    labels: "Labels"
     most: int  # requests at once
     requests: dict[str, Request] = field(default_factory=dict)  # in work, by id
     calls: set[Call] = field(default_factory=set)  # in work
@@ -84,7 +87,7 @@ class Answer:
             await self._refuse(OVERLOADED)
             return
         verdict = await shared.pipeline.ask(request)
-        if isinstance(verdict, Refusal):
+        if verdict is not PASS:
             await self._refuse(verdict)
             return
         request.tables = NO_TABLES  # a long stream must not keep old policies in memory
@@ -143,7 +146,7 @@ class Answer:
                 case End() as end:
                     self.outcome.end, self.outcome.status = end, 200
                     body = completion(self._names(call), "".join(texts), end)
-                    await respond(self._exchange, 200, [JSON, *self._labels(call)], body)
+                    await respond(self._exchange, 200, [JSON, *self._labels("call")], body)
                     return
                 case Failed(refusal):
                     await self._refuse(refusal)
@@ -153,7 +156,9 @@ class Answer:
 
     async def _refuse(self, refusal: Refusal) -> None:
         self.outcome.fail(refusal.code, refusal.status)
-        await refuse(self._exchange, refusal)
+        stages = self.request.timeline.stages
+        stage = "call" if self._call is not None else stages[-1][0] if stages else "edge"
+        await refuse(self._exchange, refusal, *self._labels(stage))
 
     def _note_text(self) -> None:
         timeline = self.request.timeline
@@ -163,7 +168,7 @@ class Answer:
     def _start(self, call: Call) -> Chunks:
         self.outcome.status = 200
         name = (b"x-request-id", self._exchange.id.encode())
-        self._exchange.start(200, [*EVENT_STREAM, name, *self._labels(call)])
+        self._exchange.start(200, [*EVENT_STREAM, name, *self._labels("call")])
         options = self.request.chat.stream_options
         wants = options is not None and options.include_usage is True
         return Chunks(self._names(call), include_usage=wants)
@@ -177,19 +182,12 @@ class Answer:
             system_fingerprint=call.cohort.revision,
         )
 
-    def _labels(self, call: Call) -> Headers:
-        """What decided about this answer, for whoever debugs it."""
-        assert call.cohort is not None  # noqa: S101 - somebody answered
-        request, cohort = self.request, call.cohort
-        route = request.route
-        return [
-            (b"x-headgate-model", request.model.identity.name.encode()),
-            (b"x-headgate-variant", cohort.variant.encode()),
-            (b"x-headgate-revision", cohort.revision.encode()),
-            (b"x-headgate-region", self._shared.region.encode()),
-            (b"x-headgate-route", route.identity.name.encode() if route is not None else b"direct"),
-            (b"server-timing", server_timing(request.timeline, self._clock())),
-        ]
+    def _labels(self, stage: str) -> Headers:
+        """What decided about this answer, for whoever debugs it: as much as is known."""
+        request, call = self.request, self._call
+        cohort = call.cohort if call is not None else None
+        timing = (b"server-timing", server_timing(request.timeline, self._clock()))
+        return [*self._shared.labels.of(request, cohort), (STAGE, stage.encode()), timing]
 
 
 def ask(request: Request) -> Ask:
@@ -209,6 +207,37 @@ def ask(request: Request) -> Ask:
     )
 
 
+class Labels:
+    """Headers that name what decided about an answer. They are few, and made once each."""
+
+    def __init__(self, region: str) -> None:
+        self._fixed = [(b"x-headgate-region", region.encode()), (b"x-headgate-mode", b"Full")]
+        self._made: dict[tuple[str, ...], Headers] = {}
+
+    def of(self, request: Request, cohort: Cohort | None) -> Headers:
+        model, route = getattr(request, "model", None), request.route
+        if model is None:
+            return self._fixed
+        route_name = route.identity.name if route is not None else "direct"
+        cohort_name = cohort.name if cohort is not None else ""
+        key = (model.identity.namespace, model.identity.name, route_name, cohort_name)
+        made = self._made.get(key)
+        if made is None:
+            if len(self._made) >= MOST_LABELS:
+                self._made.clear()
+            made = self._made[key] = [*self._fixed, *_named(key, cohort)]
+        return made
+
+
+def _named(key: tuple[str, ...], cohort: Cohort | None) -> Headers:
+    _, model, route, _ = key
+    found = [(b"x-headgate-model", model.encode()), (b"x-headgate-route", route.encode())]
+    if cohort is not None:
+        found.append((b"x-headgate-variant", cohort.variant.encode()))
+        found.append((b"x-headgate-revision", cohort.revision.encode()))
+    return found
+
+
 def server_timing(timeline: Timeline, now: float) -> bytes:
     """Tell how long each stage took, in ms, as browsers and SDKs show it.
 
@@ -216,7 +245,7 @@ def server_timing(timeline: Timeline, now: float) -> bytes:
     b'identity;dur=1.0, parse;dur=0.5, call;dur=50.0'
     """
     parts, before = [], timeline.started
-    for name, ended in (*timeline.stages, ("call", now)):
-        parts.append(f"{name};dur={(ended - before) * 1000:.1f}")
+    for name, ended in timeline.stages:
+        parts.append(f"{name};dur={(ended - before) * 1000:.1f}, ")
         before = ended
-    return ", ".join(parts).encode()
+    return f"{''.join(parts)}call;dur={(now - before) * 1000:.1f}".encode()

@@ -2,11 +2,11 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import ClassVar, Protocol, assert_never
+from typing import ClassVar, Protocol
 
 from headgate_gateway.calls.deadline import EXCEEDED
 from headgate_gateway.metrics import Metrics
-from headgate_gateway.refusals import PASS, Pass, Refusal, Verdict
+from headgate_gateway.refusals import PASS, Refusal, Verdict
 from headgate_gateway.request import Request
 
 
@@ -40,24 +40,21 @@ class Pipeline:
         for stage in self._stages:
             verdict = stage.decide(request)
             # A timer costs dozens of bare awaits, so only a stage that waits gets one.
-            if not isinstance(verdict, (Pass, Refusal)):
+            if verdict is not PASS and not isinstance(verdict, Refusal):
                 verdict = await self._wait(stage, request, verdict)
             ends.append((stage.name, self._clock()))
-            match verdict:
-                case Pass():
-                    continue
-                case Refusal():
-                    self._refusals.of(stage.name, verdict.code).add()
-                    return verdict
-                case _:
-                    assert_never(verdict)
+            if verdict is not PASS:
+                assert isinstance(verdict, Refusal)  # noqa: S101 - there is no third answer
+                self._refusals.of(stage.name, verdict.code).add()
+                return verdict
         return PASS
 
     async def _wait(self, stage: Stage, request: Request, verdict: Awaitable[Verdict]) -> Verdict:
         seconds, late = stage.budget, stage.undecided
-        if hasattr(request, "deadline"):
+        deadline = getattr(request, "deadline", None)  # a stage before has found it
+        if deadline is not None:
             seconds = min(seconds, request.policy.deadlines.stages.get(stage.name, seconds))
-            left = request.deadline.stop_at - self._clock()
+            left = deadline.stop_at - self._clock()
             if left < seconds:
                 seconds, late = left, EXCEEDED.refusal
         try:

@@ -1,7 +1,7 @@
 """Refusals: every way in which the gateway says no, and the words that it uses for it."""
 
 from dataclasses import dataclass
-from enum import StrEnum
+from enum import Enum, StrEnum
 from typing import Final, TypeAlias
 
 
@@ -90,10 +90,11 @@ class Refusal:
     retry_after: float | None = None  # s
 
 
-@dataclass(frozen=True, slots=True)
-class Pass:
+class Pass(Enum):
     """A stage's yes. Not None: a forgotten `return` must never let a request through."""
 
+    PASS = 1
 
-PASS: Final = Pass()
+
+PASS: Final = Pass.PASS
 Verdict: TypeAlias = Pass | Refusal

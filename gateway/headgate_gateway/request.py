@@ -29,10 +29,10 @@ class Request:
     timeline: Timeline  # all
     credential: Credential = field(init=False)  # identity
     chat: ChatRequest = field(init=False)  # parse
-    route: Route | None = None  # route; None: the name is a ModelDeployment's own
-    model: Model = field(init=False)  # route
+    route: Route | None = None  # routing; None: the name is a ModelDeployment's own
+    model: Model = field(init=False)  # routing
     deadline: Deadline = field(init=False)  # deadline
-    task: Task = field(init=False)  # prompt
+    task: Task = field(init=False)  # context
 
     @property
     def policy(self) -> RouteBody:

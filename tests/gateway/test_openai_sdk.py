@@ -112,6 +112,8 @@ async def test_answers_say_what_made_them(start: Start) -> None:
         "x-headgate-variant": "bf16",
         "x-headgate-revision": "0a1b2c3d",
         "x-headgate-region": "here",
+        "x-headgate-mode": "Full",
+        "x-headgate-stage": "call",
         "x-headgate-route": "direct",
     } == told
     assert raw.headers["x-request-id"].startswith(running.gateway.process)

@@ -13,6 +13,8 @@ from headgate_gateway.routing.pods import Pool
 
 WINDOW: Final = 30.0
 """s. What was seen in this window and the one before it counts."""
+FRESH: Final = 0.25
+"""s for which a percentile is told again without counting."""
 ENOUGH: Final = 20
 """Samples below which a percentile would be an accident."""
 BOUNDS: Final = tuple(0.001 * 1.2**i for i in range(80))
@@ -24,12 +26,13 @@ KEPT: Final = 1000
 class Pace:
     """How long something took lately: a histogram over the last 30 to 60 s."""
 
-    __slots__ = ("_before", "_began", "_counts")
+    __slots__ = ("_before", "_began", "_counts", "_found")
 
     def __init__(self) -> None:
         self._counts = [0] * (len(BOUNDS) + 1)
         self._before = self._counts
         self._began = 0.0
+        self._found: dict[int, tuple[float, float | None]] = {}  # by percent: since when, and what
 
     def add(self, seconds: float, now: float) -> None:
         self._turn(now)
@@ -40,6 +43,13 @@ class Pace:
 
         None: too little was seen lately. So an estimate that keeps everybody away is forgotten.
         """
+        at, found = self._found.get(percent, (-FRESH, None))
+        if now - at >= FRESH:
+            found = self._find(percent, now)
+            self._found[percent] = now, found
+        return found
+
+    def _find(self, percent: int, now: float) -> float | None:
         self._turn(now)
         counts = [a + b for a, b in zip(self._counts, self._before, strict=True)]
         total = sum(counts)

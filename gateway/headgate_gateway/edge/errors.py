@@ -6,7 +6,7 @@ from typing import Final
 import msgspec
 
 from headgate_gateway.edge.exchange import Exchange, Headers
-from headgate_gateway.refusals import Refusal
+from headgate_gateway.refusals import Code, Refusal
 
 JSON: Final = (b"content-type", b"application/json")
 TYPES: Final = {
@@ -16,6 +16,8 @@ TYPES: Final = {
     504: "timeout",
     505: "invalid_request_error",
 }
+TRY_AGAIN: Final = frozenset({Code.UPSTREAM_LOST})
+"""Errors of the moment, besides those that say when to try again."""
 
 
 def error_body(refusal: Refusal) -> bytes:
@@ -45,6 +47,10 @@ def refusal_headers(refusal: Refusal) -> Headers:
         # Whole seconds for everybody; OpenAI's client reads the other one first.
         headers.append((b"retry-after", b"%d" % ceil(refusal.retry_after)))
         headers.append((b"retry-after-ms", b"%d" % (refusal.retry_after * 1000)))
+    if refusal.status >= 500:
+        # OpenAI's client would else repeat what fails the same way each time.
+        again = refusal.retry_after is not None or refusal.code in TRY_AGAIN
+        headers.append((b"x-should-retry", b"true" if again else b"false"))
     if refusal.status == 401:
         headers.append((b"www-authenticate", b"Bearer"))
     return headers
