@@ -389,7 +389,7 @@ async def test_both_sides_send_without_delay(start: Start) -> None:
     await read_answer(reader)
     towards_client = next(iter(running.gateway.edge._connections))._transport
     pod = running.gateway.pods._by_name["chat", "pod-1"]
-    towards_pod = pod._idle[0]._transport
+    towards_pod = pod._resting._connections[0]._transport
 
     for transport in (towards_client, towards_pod):
         sock = transport.get_extra_info("socket")

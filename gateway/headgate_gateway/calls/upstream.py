@@ -2,6 +2,10 @@
 
 Closing it is how a call is cancelled: Triton frees the slot within 0.1 s of a closed stream, and
 never of anything else that a client could do.
+
+Whatever is odd about an answer's end costs the connection: the next answer on it would be read
+from the wrong place. The parser is llhttp in its strict mode, which refuses an answer with two
+lengths, or with a length and chunks.
 """
 
 import asyncio
@@ -14,6 +18,10 @@ from headgate_api.errors import Unavailable
 
 HIGH: Final = 256 * 1024
 """Bytes that nobody has read yet, beyond which the socket is not read either."""
+LONGEST_HEAD: Final = 64 * 1024
+"""Bytes of an answer that bring nothing of its body: heads, interim answers, trailers."""
+
+LENGTHS: Final = (b"content-length", b"transfer-encoding")
 
 
 class Lost(Unavailable):
@@ -37,11 +45,14 @@ class Upstream(asyncio.Protocol):
         self.used = False  # at least one answer was read from it
         self.on_lost: Callable[[Upstream], None] | None = None  # set while nobody uses it
         self.on_news: Callable[[], None] | None = None  # set while somebody waits for an answer
+        self.rests_since = 0.0  # s, when it was given back
 
         # Of the answer being read
         self._busy = False
         self._touched = False  # at least one byte of it has come
         self._whole = False
+        self._framed = False  # it says itself where it ends
+        self._empty = 0  # bytes that brought nothing of its body
         self._pieces: list[bytes] = []
         self._size = 0
         self.status = 0
@@ -62,8 +73,9 @@ class Upstream(asyncio.Protocol):
     def send(self, request: bytes, on_news: Callable[[], None]) -> None:
         """Send a request. `on_news` is called whenever `take` may have something to say."""
         self.on_lost, self.on_news = None, on_news
-        self._busy, self._touched, self._whole = True, False, False
-        self._pieces, self._size, self.status, self.retry_after = [], 0, 0, None
+        self._busy, self._touched, self._whole, self._framed = True, False, False, False
+        self._pieces, self._size, self._empty = [], 0, 0
+        self.status, self.retry_after = 0, None
         self._transport.write(request)
 
     def take(self) -> bytes | None:
@@ -109,29 +121,50 @@ class Upstream(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)  # uvloop has classes of its own
 
     def data_received(self, data: bytes) -> None:
-        if not self._busy:  # nobody asked: whatever it is, it would spoil the next answer
+        if not self._busy or self._whole:  # nobody asked: it would spoil the next answer
             self.close()
             return
         self._touched = True
+        before = self._size
         try:
             self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self._break("it changes the protocol")
         except httptools.HttpParserError as error:
-            self._end(f"not HTTP: {error}")
-            self._transport.abort()
-        if self._size > HIGH and not self._paused:
+            self._break(f"not HTTP: {error}")
+        if self._size == before:
+            self._empty += len(data)
+            if self._empty > LONGEST_HEAD:
+                self._break("its head is too long")
+        elif self._size > HIGH and not self._paused:
             self._paused = True
             self._transport.pause_reading()
         self._tell()
 
     def connection_lost(self, error: Exception | None) -> None:
+        if error is None and self._lost is None and self.status >= 400 and not self._framed:
+            # HTTP/1.0: it ends with the connection. Believed of errors only: of anything else
+            # nobody could tell whether it was cut.
+            self._whole = True
         self._end(str(error) if error is not None else "closed by the model server")
         if self.on_lost is not None:
             self.on_lost(self)
 
+    def _break(self, why: str) -> None:
+        self._lost = self._lost or why
+        self._transport.abort()
+
     # The parser
 
+    def on_message_begin(self) -> None:
+        if self._whole:
+            raise ValueError("it answers more than was asked")
+
     def on_header(self, name: bytes, value: bytes) -> None:
-        if name.lower() == b"retry-after" and value.isdigit():
+        name = name.lower()
+        if name in LENGTHS:
+            self._framed = True
+        elif name == b"retry-after" and value.isdigit():
             self.retry_after = float(value)
 
     def on_headers_complete(self) -> None:
@@ -143,6 +176,7 @@ class Upstream(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         if self.status < 200:  # "100 Continue" and its like come before the answer
+            self._framed = False
             return
         self._whole = True
         if not self._parser.should_keep_alive():

@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 from headgate_api.labels import COHORT, HTTP_PORT, MODEL_UID
 from headgate_api.snapshot import OutlierBody
 from headgate_gateway.calls.upstream import Upstream
+from headgate_gateway.routing.resting import Resting
 
 LONGEST_ASIDE: Final = 30.0  # s
 LONGEST_EJECTION: Final = 300.0  # s
@@ -36,38 +37,27 @@ class Pod:
         self.pool = pool
         self.in_flight = 0
         self.serving = True
-        self._idle: list[Upstream] = []
+        self._resting = Resting()
         self._failures = 0  # in a row
         self._ejections = 0  # in a row
         self._aside_until = 0.0
         self._ejected_until = 0.0
 
     def take(self) -> Upstream | None:
-        """Take the connection that was used last: it is the least likely to be stale."""
-        while self._idle:
-            connection = self._idle.pop()
-            if connection.usable:
-                return connection
-        return None
+        """Take a connection that rests, if there is one."""
+        return self._resting.take()
 
     def give_back(self, connection: Upstream) -> None:
         """Keep a connection for the next request, or close it where there will be none."""
         if self.serving and connection.usable:
-            connection.on_lost = self._forget
-            self._idle.append(connection)
+            self._resting.put(connection)
         else:
             connection.close()
-
-    def _forget(self, connection: Upstream) -> None:
-        if connection in self._idle:
-            self._idle.remove(connection)
 
     def retire(self) -> None:
         """No new requests. Triton waits for idle connections before it stops: close them now."""
         self.serving = False
-        idle, self._idle = self._idle, []
-        for connection in idle:
-            connection.close()
+        self._resting.close()
 
     def answered(self) -> None:
         self._failures = self._ejections = 0
