@@ -202,7 +202,7 @@ class Operator:
             ),
             self.client,
             self.view,
-            Writer(self.client, self.store, self.feed.put),
+            Writer(self.client, self.store, self.feed),
             self.publisher,
             self.recorder,
             self.queues[controller.kind],

@@ -169,12 +169,15 @@ def _owners(manifest: Manifest) -> Iterable[str]:
             yield owner["uid"]
 
 
+def version_of(manifest: Manifest) -> int:
+    """Read an object's version: comparable numbers on every API server (KEP-5504)."""
+    return int(manifest["metadata"].get("resourceVersion", -1))
+
+
 def _newer(manifest: Manifest, before: Manifest) -> bool:
     """Tell whether `manifest` is the later of two versions of one object.
 
-    Versions of one object are comparable numbers on every API server (KEP-5504).
+    A slim node has no version; the next one is always later.
     """
-    old, new = before["metadata"], manifest["metadata"]
-    if old["uid"] != new["uid"] or "resourceVersion" not in old:
-        return True
-    return int(new["resourceVersion"]) > int(old["resourceVersion"])
+    same = before["metadata"]["uid"] == manifest["metadata"]["uid"]
+    return not same or version_of(manifest) > version_of(before)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any, Final, Protocol
@@ -34,8 +35,11 @@ class Api(Protocol):
     ) -> bool: ...
 
 
-class Put(Protocol):
-    def __call__(self, manifest: Manifest, *, but: Key | None = None) -> None: ...
+class Feed(Protocol):
+    """Our own writes are in the store before the watch tells them."""
+
+    def writing(self, key: Key) -> AbstractContextManager[None]: ...
+    def wrote(self, manifest: Manifest, *, by: Key | None) -> None: ...
 
 
 @dataclass(slots=True)
@@ -49,7 +53,7 @@ class Writer:
 
     api: Api
     store: Store
-    put: Put  # our own writes are in the store before the watch tells them
+    feed: Feed
     _settled: dict[Key, dict[Key, tuple[str, str]]] = field(default_factory=dict)
     """By owner and child: uid and version that our own write gave it."""
 
@@ -89,18 +93,19 @@ class Writer:
         meta = child["metadata"]
         noted = {**meta.get("annotations", {}), APPLIED: digest}
         manifest = {**child, "metadata": {**meta, "annotations": noted}}
-        try:
-            # Without force where we know of no child of ours: somebody else may have the name.
-            force = known is not None and _owns(owner, known)
-            answer = await self.api.apply(manifest, manager=MANAGER, force=force)
-        except Conflict:
-            await self._must_be_ours(owner, key)
-            answer = await self.api.apply(manifest, manager=MANAGER)
-        WRITES.labels(key.kind, "apply").inc()
-        if key.kind not in IMMUTABLE:
-            settled = self._settled.setdefault(key_of(owner), {})
-            settled[key] = (answer["metadata"]["uid"], _version(answer))
-        self.put(answer, but=key_of(owner))
+        # Without force where we know of no child of ours: somebody else may have the name.
+        force = known is not None and _owns(owner, known)
+        with self.feed.writing(key):
+            try:
+                answer = await self.api.apply(manifest, manager=MANAGER, force=force)
+            except Conflict:
+                await self._must_be_ours(owner, key)
+                answer = await self.api.apply(manifest, manager=MANAGER)
+            WRITES.labels(key.kind, "apply").inc()
+            if key.kind not in IMMUTABLE:
+                settled = self._settled.setdefault(key_of(owner), {})
+                settled[key] = (answer["metadata"]["uid"], _version(answer))
+            self.feed.wrote(answer, by=key_of(owner))
 
     def _unchanged(self, owner: Manifest, key: Key, known: Manifest) -> bool:
         if key.kind in IMMUTABLE:
@@ -127,7 +132,8 @@ class Writer:
         except NotFound:
             return  # gone already
         WRITES.labels(key.kind, "scale").inc()
-        self.put(answer)  # the owner, too: what has no pods now may be deleted in its next pass
+        # It wakes the owner, too: what has no pods now may be deleted in its next pass.
+        self.feed.wrote(answer, by=None)
 
     async def _delete(self, owner: Manifest, key: Key) -> None:
         self._settled.get(key_of(owner), {}).pop(key, None)
@@ -149,12 +155,15 @@ class Writer:
             "metadata": meta,
             "status": status,
         }
-        try:
-            answer = await self.api.apply_status(manifest, manager=STATUS_MANAGER)
-        except NotFound:
-            return False  # deleted a moment ago: nobody will read it
-        WRITES.labels(key.kind, "status").inc()
-        self.put(answer, but=key)
+        with self.feed.writing(key):
+            try:
+                answer = await self.api.apply_status(manifest, manager=STATUS_MANAGER)
+            except NotFound:
+                return False  # deleted a moment ago: nobody will read it
+            WRITES.labels(key.kind, "status").inc()
+            # The answer has the spec, too: where somebody has edited it, it is not what we saw.
+            planned = answer["metadata"]["generation"] == owner["metadata"]["generation"]
+            self.feed.wrote(answer, by=key if planned else None)
         return True
 
 

@@ -1,6 +1,10 @@
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+import pytest
+
+from headgate_api.errors import Unavailable
 from headgate_controllers.contract import Cache, Key, Manifest, key_of
 from headgate_operator.feed import Feed
 from headgate_operator.store import Store
@@ -29,6 +33,12 @@ class Scene:
 def versioned(manifest: Manifest, version: int, uid: str = "u") -> Manifest:
     meta = manifest["metadata"] | {"uid": uid, "resourceVersion": str(version)}
     return {**manifest, "metadata": meta}
+
+
+def known(scene: Scene) -> Manifest:
+    found = scene.store.get(key_of(CHILD))
+    assert found is not None
+    return found
 
 
 OWNER = versioned(model("llama", "chat"), 1)
@@ -64,8 +74,50 @@ def test_a_child_wakes_its_owner_when_it_changes_and_when_it_goes() -> None:
 def test_our_own_write_wakes_everybody_but_the_one_who_wrote() -> None:
     scene = Scene()
     scene.feed.awake = True
-    scene.feed.put(CHILD, but=LLAMA)
+    scene.feed.wrote(CHILD, by=LLAMA)
     assert ([], [key_of(CHILD)]) == (scene.woken, scene.heard)
+
+
+def test_what_is_told_of_our_own_write_before_its_answer_wakes_nobody() -> None:
+    scene = Scene()
+    scene.feed.awake = True
+    with scene.feed.writing(key_of(CHILD)):
+        scene.feed.put(CHILD)
+        assert scene.store.get(key_of(CHILD)) is None
+        scene.feed.wrote(CHILD, by=LLAMA)
+    assert ([], CHILD["metadata"]) == (scene.woken, known(scene)["metadata"])
+
+
+@pytest.mark.parametrize("other", [3, 5], ids=["before", "after"])
+def test_what_somebody_else_does_while_we_write_wakes_the_writer(other: int) -> None:
+    """Our answer has their change in it, which this pass has not seen."""
+    scene = Scene()
+    scene.feed.put(CHILD)
+    scene.feed.awake = True
+    edited, ours = versioned(CHILD, other, uid="d"), versioned(CHILD, 4, uid="d")
+    with scene.feed.writing(key_of(CHILD)):
+        scene.feed.put(edited)
+        scene.feed.wrote(ours, by=LLAMA)
+    assert [LLAMA, LLAMA] == scene.woken  # for the version before and the one after
+    assert str(max(other, 4)) == known(scene)["metadata"]["resourceVersion"]
+
+
+def test_what_is_told_while_a_write_fails_is_news_as_ever() -> None:
+    scene = Scene()
+    scene.feed.awake = True
+    with suppress(Unavailable), scene.feed.writing(key_of(CHILD)):
+        scene.feed.put(CHILD)
+        raise Unavailable("away")
+    assert [LLAMA] == scene.woken
+
+
+def test_a_child_that_goes_while_we_write_it_is_not_there_afterwards() -> None:
+    scene = Scene()
+    scene.feed.awake = True
+    with scene.feed.writing(key_of(CHILD)):
+        scene.feed.gone(key_of(CHILD), "d")
+        scene.feed.wrote(CHILD, by=LLAMA)
+    assert ([LLAMA], None) == (scene.woken, scene.store.get(key_of(CHILD)))
 
 
 def test_a_child_that_changes_hands_wakes_both_owners() -> None:

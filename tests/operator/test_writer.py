@@ -1,3 +1,4 @@
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,11 +29,14 @@ class Wall:
     def __post_init__(self) -> None:
         self.owner = self.api.put(model("llama", "chat"))
         self.store.put(self.owner)
-        self.writer = Writer(self.api, self.store, self.put)
+        self.writer = Writer(self.api, self.store, self)
 
-    def put(self, manifest: Manifest, *, but: Key | None = None) -> None:
+    def writing(self, key: Key) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def wrote(self, manifest: Manifest, *, by: Key | None) -> None:
         self.store.put(manifest)
-        if but is None:
+        if by is None:
             self.woken.append(key_of(manifest))
 
     def plan(self, status: Any = None, **spec: Any) -> Plan:
@@ -93,7 +97,7 @@ async def test_a_new_leader_applies_each_child_once() -> None:
     """Somebody may have edited it while nobody led."""
     wall = Wall()
     await wall.writer.write(wall.owner, wall.plan())
-    wall.writer = Writer(wall.api, wall.store, wall.put)
+    wall.writer = Writer(wall.api, wall.store, wall)
     wall.api.calls.clear()
 
     await wall.writer.write(wall.owner, wall.plan())
@@ -111,6 +115,25 @@ async def test_a_pass_that_scales_a_child_is_followed_by_another() -> None:
     await wall.writer.write(wall.owner, Plan(status={"replicas": 1}, scaled=((CHILD, 0),)))
 
     assert [CHILD] == wall.woken
+
+
+async def test_a_spec_that_changes_while_its_status_is_written_gets_a_pass_of_its_own() -> None:
+    wall = Wall()
+    seen = wall.owner
+    spec = {**seen["spec"], "replicas": 7}
+    wall.api.put({**seen, "spec": spec})  # what the watch tells only after our own write
+
+    await wall.writer.write(seen, Plan(status={"replicas": 1}))
+
+    assert [key_of(seen)] == wall.woken
+    await wall.writer.write(known(wall), Plan(status={"replicas": 7}))
+    assert [key_of(seen)] == wall.woken
+
+
+def known(wall: Wall) -> Manifest:
+    found = wall.store.get(key_of(wall.owner))
+    assert found is not None
+    return found
 
 
 async def test_an_unwanted_child_is_deleted_once_and_an_absent_one_never() -> None:
