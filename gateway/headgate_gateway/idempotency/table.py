@@ -1,0 +1,202 @@
+"""Keys in an SQLite file: what one batch does to them, in one transaction and few statements.
+
+Few, because each statement lets go of the interpreter's lock, and getting it back from a busy event
+loop takes longer than the statement.
+
+The file belongs to one process at a time. WAL with `synchronous=FULL`: what is committed survives a
+power loss.
+"""
+
+import sqlite3
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from headgate_api.errors import TerminalError
+from headgate_gateway.idempotency.store import (
+    CLAIMED,
+    KEEP,
+    LEASE,
+    NOT_KEPT,
+    OTHER_BODY,
+    Claim,
+    Found,
+    InWork,
+    Outcome,
+    decode,
+    encode,
+)
+
+VERSION: Final = 1
+"""Of the schema. A file of a later release is not touched."""
+SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS keys (
+  key BLOB PRIMARY KEY,
+  fingerprint BLOB NOT NULL,
+  owner TEXT NOT NULL,
+  since REAL NOT NULL,  -- s since 1970
+  until REAL NOT NULL,  -- s since 1970: end of the lease, or of what is kept
+  answer BLOB           -- NULL while in work; empty where it is not kept
+)
+"""
+PRAGMAS: Final = (
+    "locking_mode=EXCLUSIVE",
+    "journal_mode=WAL",
+    "synchronous=FULL",
+    "journal_size_limit=16777216",
+    "cache_size=-4096",
+    "temp_store=MEMORY",
+)
+INSERT: Final = "INSERT INTO keys (key, fingerprint, owner, since, until, answer) VALUES "
+FINISH: Final = """ ON CONFLICT (key) DO UPDATE SET until = excluded.until, answer = excluded.answer
+WHERE keys.owner = excluded.owner OR keys.until <= excluded.since"""
+PURGE: Final = """DELETE FROM keys WHERE until <= ? AND rowid IN
+(SELECT rowid FROM keys ORDER BY rowid LIMIT ?)"""
+PURGED: Final = 256
+"""The oldest rows, which are looked at once in a while."""
+PURGE_SECONDS: Final = 1.0
+MOST: Final = 10_000  # claims in one statement
+KEPT_SHARE: Final = 0.8
+"""Of the file's size: beyond it, answers are kept no more, so that there is room for keys."""
+
+
+@dataclass(slots=True)
+class Batch:
+    """What is asked at once. Claims come last: no key may look held that was let go."""
+
+    finished: list[tuple[Claim, Outcome]] = field(default_factory=list)
+    released: list[Claim] = field(default_factory=list)
+    renewed: list[Claim] = field(default_factory=list)
+    claims: list[Claim] = field(default_factory=list)
+
+
+class Table:
+    """Opens the file.
+
+    Args:
+        path: the file; its folder is made.
+        most_bytes: size of the file.
+        clock: s since 1970.
+
+    Raises:
+        OSError, sqlite3.Error: the file cannot be used, or not now.
+        TerminalError: it was written by a later release.
+    """
+
+    def __init__(self, path: Path, most_bytes: int, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._purge_at = 0.0
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._db = sqlite3.connect(path, isolation_level=None, timeout=0.0, cached_statements=512)
+        try:
+            path.chmod(0o600)  # it holds what models said
+            self._prepare(most_bytes)
+        except BaseException:
+            self._db.close()
+            raise
+
+    def _prepare(self, most_bytes: int) -> None:
+        for pragma in PRAGMAS:
+            self._db.execute(f"PRAGMA {pragma}")
+        self._page = self._number("page_size")
+        self._db.execute(f"PRAGMA max_page_count={most_bytes // self._page}")
+        self._kept_bytes = int(most_bytes * KEPT_SHARE)
+        if (version := self._number("user_version")) > VERSION:
+            raise TerminalError(f"its schema is {version}, this release knows {VERSION}")
+        self._db.execute(SCHEMA)
+        self._db.execute(f"PRAGMA user_version={VERSION}")
+
+    def close(self) -> None:
+        self._db.close()
+
+    @property
+    def bytes(self) -> int:
+        """What is in use of the file."""
+        return (self._number("page_count") - self._number("freelist_count")) * self._page
+
+    def run(self, batch: Batch) -> list[Found]:
+        """Do everything in `batch`, durably, or nothing. Answers its claims, in order."""
+        now = self._clock()
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            if batch.finished:
+                self._finish(batch.finished, now)
+            if batch.released:
+                self._release(batch.released)
+            if batch.renewed:
+                self._renew(batch.renewed, now)
+            found = self._claim(batch.claims, now) if batch.claims else []
+            if now >= self._purge_at or self._purge_at > now + PURGE_SECONDS:
+                self._purge(now)
+            self._db.execute("COMMIT")
+        except BaseException:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            raise
+        return found
+
+    def _claim(self, claims: Sequence[Claim], now: float) -> list[Found]:
+        if self._insert(claims, now) == len(claims):
+            return [CLAIMED] * len(claims)
+        return [self._find(claim, now) for claim in claims]
+
+    def _insert(self, claims: Sequence[Claim], now: float) -> int:
+        places = ", ".join(["(?, ?, ?, ?, ?, NULL)"] * len(claims))
+        values = [
+            value
+            for claim in claims
+            for value in (claim.key, claim.fingerprint, claim.owner, now, now + LEASE)
+        ]
+        return self._db.execute(f"{INSERT}{places} ON CONFLICT DO NOTHING", values).rowcount
+
+    def _find(self, claim: Claim, now: float) -> Found:
+        fingerprint, owner, since, until, answer = self._db.execute(
+            "SELECT fingerprint, owner, since, until, answer FROM keys WHERE key = ?", (claim.key,)
+        ).fetchone()
+        if owner == claim.owner:
+            return CLAIMED
+        if until <= now:
+            # Not updated in place: rows stay in the order of their time, for the purge.
+            self._db.execute("DELETE FROM keys WHERE key = ?", (claim.key,))
+            self._insert((claim,), now)
+            return CLAIMED
+        if fingerprint != claim.fingerprint:
+            return OTHER_BODY
+        return InWork(now - since) if answer is None else decode(answer)
+
+    def _finish(self, finished: Sequence[tuple[Claim, Outcome]], now: float) -> None:
+        used = self.bytes
+        values: list[object] = []
+        for claim, outcome in finished:
+            data = encode(outcome)
+            used += len(data)
+            if used > self._kept_bytes:
+                data = encode(NOT_KEPT)
+            values += (claim.key, claim.fingerprint, claim.owner, now, now + KEEP, data)
+        places = ", ".join(["(?, ?, ?, ?, ?, ?)"] * len(finished))
+        self._db.execute(f"{INSERT}{places}{FINISH}", values)
+
+    def _release(self, released: Sequence[Claim]) -> None:
+        self._each("DELETE FROM keys", (), released)
+
+    def _renew(self, renewed: Sequence[Claim], now: float) -> None:
+        for start in range(0, len(renewed), MOST):
+            part = renewed[start : start + MOST]
+            self._each("UPDATE keys SET until = ?", (now + LEASE,), part)
+
+    def _each(self, do: str, values: tuple[object, ...], claims: Sequence[Claim]) -> None:
+        """Where still held. An owner has one key, so the two lists need not be matched."""
+        marks = ", ".join("?" * len(claims))
+        where = f"WHERE answer IS NULL AND key IN ({marks}) AND owner IN ({marks})"
+        keys, owners = [claim.key for claim in claims], [claim.owner for claim in claims]
+        self._db.execute(f"{do} {where}", (*values, *keys, *owners))
+
+    def _purge(self, now: float) -> None:
+        """Forget what is over. As rows lie in the order of their time, no index is needed."""
+        gone = self._db.execute(PURGE, (now, PURGED)).rowcount
+        self._purge_at = now if gone == PURGED else now + PURGE_SECONDS
+
+    def _number(self, pragma: str) -> int:
+        number: int = self._db.execute(f"PRAGMA {pragma}").fetchone()[0]
+        return number
