@@ -21,7 +21,9 @@ class Attempt:
     ended: float | None = None  # None: still running
     span: int = 0  # its id in the trace: what the model server was told is its caller
     ejected: bool = False  # the pod gets no more requests for a while
-    result: str = ""  # "ok", a reason code, or why it was given up: "cancelled", "hedge_lost"
+    result: str = ""
+    """`ok`; a reason code; or `cancelled` with the request, `hedge_lost` to the other one, `stale`:
+    the connection had rested for too long, which says nothing about the pod."""
 
 
 @dataclass(slots=True)

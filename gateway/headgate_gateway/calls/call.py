@@ -260,8 +260,9 @@ class Call:
     def _failed(self, attempt: Attempt, failed: Failed, now: float) -> Failed | None:
         """Give up an attempt. None: another one goes on, or will."""
         code = failed.refusal.code
-        self._leave(attempt, code, now)
-        if attempt.stale and not self._shown and self._rested:
+        stale = attempt.stale and not self._shown and self._rested
+        self._leave(attempt, "stale" if stale else code, now)
+        if stale:
             self._rested, self._tries = False, self._tries - 1
             return None  # a server may close a connection that rests: it costs no try, once
         if failed is not OVERLOADED:  # a pod that is busy is not one that fails
