@@ -9,7 +9,8 @@ from typing import Final
 import msgspec
 
 from headgate_gateway.calls.events import Usage
-from headgate_gateway.metrics import TOKEN_BOUNDS, Spread
+from headgate_gateway.metrics import TOKEN_BOUNDS
+from headgate_gateway.telemetry.series import Spread
 
 MOST: Final = 4096
 """Cohorts; every change of a model makes a new one, and the old ones never count again."""

@@ -1,135 +1,145 @@
 """Every metric of the gateway, in one place: names are an interface.
 
-The data path adds to plain integers that it holds on to; a collector reads them when somebody asks.
+The data path adds to plain numbers that it holds on to; a collector reads them when somebody asks.
 """
 
-from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from math import inf
-from typing import Final, Generic, TypeVar
+from typing import Any, Final, TypeAlias
 
-from prometheus_client.core import (
-    CounterMetricFamily,
-    GaugeMetricFamily,
-    HistogramMetricFamily,
-    Metric,
-)
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector, CollectorRegistry
+
+from headgate_gateway.telemetry.genai import Bound, GenAi
+from headgate_gateway.telemetry.names import Conventions
+from headgate_gateway.telemetry.series import (
+    Count,
+    Family,
+    Gauge,
+    Reading,
+    Spread,
+    counter,
+    counts,
+    histogram,
+    spreads,
+)
 
 STAGE_BOUNDS: Final = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 TOKEN_BOUNDS: Final = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
+PACE_BOUNDS: Final = (0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.5, 1.0, 5.0)
 REQUEST_BOUNDS: Final = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
+STABLE: Final = "stable"
+"""The arm of what is not on trial."""
+MOST_BOUND: Final = 4096
+"""Bundles of series to keep at hand. They are made again in microseconds."""
+
+ServedKey: TypeAlias = tuple[str, str, str, str, str, str, str]
+"""Namespace, model, variant, route, operation, the name that the client used, and the model's."""
 
 
-class Count:
-    """One series of a counter."""
+@dataclass(frozen=True, slots=True)
+class Served:
+    """All series that a finished request of one model adds to, found by one look-up."""
 
-    __slots__ = ("value",)
-
-    def __init__(self) -> None:
-        self.value = 0
-
-    def add(self, amount: int = 1) -> None:
-        self.value += amount
-
-
-class Spread:
-    """One series of a histogram."""
-
-    __slots__ = ("bounds", "counts", "total")
-
-    def __init__(self, bounds: Sequence[float]) -> None:
-        self.bounds = bounds  # ascending; a value on a bound is below it
-        self.counts = [0] * (len(bounds) + 1)  # the last one: above all bounds
-        self.total = 0.0
-
-    def observe(self, value: float) -> None:
-        self.counts[bisect_left(self.bounds, value)] += 1
-        self.total += value
-
-
-Series = TypeVar("Series")
-
-
-class Family(Generic[Series]):
-    """All series of one name, by the values of their labels."""
-
-    def __init__(
-        self,
-        name: str,
-        text: str,
-        labels: Sequence[str],
-        make: Callable[[], Series],
-        bounds: Sequence[float] | None = None,
-    ) -> None:
-        self.name = name
-        self.text = text
-        self.labels = tuple(labels)
-        self.bounds = bounds  # of a histogram
-        self._make = make
-        self._series: dict[tuple[str, ...], Series] = {}
-
-    def of(self, *values: str) -> Series:
-        """Return the series with these labels. It exists, at zero, from then on."""
-        series = self._series.get(values)
-        if series is None:
-            series = self._series[values] = self._make()
-        return series
-
-    def items(self) -> list[tuple[tuple[str, ...], Series]]:
-        return list(self._series.items())
-
-
-@dataclass(slots=True)
-class Gauge:
-    """A value that is read when somebody asks."""
-
-    name: str
-    text: str
-    read: Callable[[], float] = lambda: 0.0
-
-
-def _counts(name: str, text: str, *labels: str) -> Family[Count]:
-    return Family(name, text, labels, Count)
-
-
-def _spreads(name: str, text: str, bounds: Sequence[float], *labels: str) -> Family[Spread]:
-    return Family(name, text, labels, lambda: Spread(bounds), bounds)
+    seconds: Spread
+    first_token: Spread
+    per_token: Spread
+    input: Count
+    output: Count
+    genai: Bound
 
 
 class Metrics(Collector):
-    """The gateway's numbers. `model` is a ModelDeployment's name; tenants are never a label."""
+    """The gateway's numbers.
 
-    def __init__(self) -> None:
+    `model` is a ModelDeployment's name, `route` a RoutingPolicy's or `direct`; tenants are never a
+    label, and a family has a ceiling of series (`telemetry.series.MOST`).
+    """
+
+    def __init__(self, region: str = "", conventions: Conventions = "v1.41") -> None:
         p = "headgate_gateway_"
         cohort = ("namespace", "model", "variant")
-        self.requests = _counts(
+        served = (*cohort, "route", "arm", "region")
+        self._region = region
+        self._served: dict[tuple[str, ...], Served] = {}
+        self.requests = counts(
             p + "requests", "Answers to clients, by HTTP status and reason code.", "status", "code"
         )
-        self.refusals = _counts(
+        self.refusals = counts(
             p + "refusals", "Requests that a stage refused, by reason code.", "stage", "code"
         )
-        self.attempts = _counts(
+        self.attempts = counts(
             p + "attempts", "Tries against model servers, by how they ended.", *cohort, "result"
         )
-        self.tokens = _counts(p + "tokens", "Tokens, as model servers count.", *cohort, "direction")
-        self.shadow_matches = _counts(
+        self.retries = counts(
+            p + "retries", "Tries after a failed one, by how that had ended.", "reason"
+        )
+        self.hedges = counts(
+            p + "hedges", "Second pods asked while the first was silent.", "outcome"
+        )
+        self.cancellations = counts(
+            p + "cancellations", "Answers that were stopped while being made, by cause.", "cause"
+        )
+        self.cancel_seconds = spreads(
+            p + "cancel_duration_seconds",
+            "From the cause to the closed connection to the model server.",
+            STAGE_BOUNDS,
+        )
+        self.deadline_exceeded = counts(
+            p + "deadline_exceeded", "Requests whose time was over, by where.", "stage"
+        )
+        self.ejections = counts(
+            p + "ejections", "Pods set aside because they fail.", "namespace", "model"
+        )
+        self.tokens = counts(p + "tokens", "Tokens, as model servers count.", *cohort, "direction")
+        self.shadow_matches = counts(
             p + "shadow_matches", "What a policy in Shadow would refuse.", "namespace", "policy"
         )
-        self.bugs = _counts(p + "bugs", "Errors that nobody foresaw; the log has a traceback.")
-        self.stage_seconds = _spreads(
+        self.bugs = counts(p + "bugs", "Errors that nobody foresaw; the log has a traceback.")
+        self.stage_seconds = spreads(
             p + "stage_duration_seconds", "How long a stage took to decide.", STAGE_BOUNDS, "stage"
         )
-        self.first_token_seconds = _spreads(
-            p + "time_to_first_token_seconds", "From request to text.", TOKEN_BOUNDS, *cohort
+        self.first_token_seconds = spreads(
+            p + "time_to_first_token_seconds", "From request to text.", TOKEN_BOUNDS, *served
         )
-        self.request_seconds = _spreads(
-            p + "request_duration_seconds", "From request to end.", REQUEST_BOUNDS, *cohort
+        self.per_token_seconds = spreads(
+            p + "time_per_output_token_seconds",
+            "Per token after the first one, of answers that are complete.",
+            PACE_BOUNDS,
+            *served,
         )
+        self.request_seconds = spreads(
+            p + "request_duration_seconds", "From request to end.", REQUEST_BOUNDS, *served
+        )
+        self.idempotency_requests = counts(
+            p + "idempotency_requests", "Requests with a key, by what became of it.", "result"
+        )
+        self.idempotency_outcomes = counts(
+            p + "idempotency_outcomes", "Ends of requests that held a key.", "result"
+        )
+        self.idempotency_claim_seconds = spreads(
+            p + "idempotency_claim_duration_seconds", "How long the store took.", STAGE_BOUNDS
+        )
+        self.genai = GenAi(conventions)
         self.bugs.of()
+        self.cancel_seconds.of()
+        for outcome in ("started", "won", "lost"):
+            self.hedges.of(outcome)
+        self.log_lines_lost = Reading(
+            p + "log_lines_lost", "Lines of the log that were not written: its reader is slow."
+        )
+        self.traces_exported = Reading(p + "traces_exported", "Traces that a collector took.")
+        self.traces_lost = Reading(
+            p + "traces_lost", "Traces that no collector took, or for which there was no room."
+        )
         self.connections = Gauge(p + "connections", "Clients connected.")
         self.calls_in_flight = Gauge(p + "calls_in_flight", "Requests at model servers.")
+        self.idempotency_keys_held = Gauge(
+            p + "idempotency_keys_held", "Keys whose requests are in work here."
+        )
+        self.idempotency_file_bytes = Gauge(
+            p + "idempotency_file_bytes", "What the embedded store uses of its file."
+        )
         self.pods_ready = Gauge(p + "pods_ready", "Model server pods that may be asked.")
         self.snapshot_epoch = Gauge(p + "snapshot_epoch", "Epoch of the snapshot in force.")
         self.snapshot_sequence = Gauge(p + "snapshot_sequence", "Its sequence.")
@@ -141,32 +151,56 @@ class Metrics(Collector):
             "The most CPU time that taking a snapshot took from requests at once.",
         )
 
+    def served(self, key: ServedKey) -> Served:
+        """Return the series of finished requests."""
+        found = self._served.get(key)
+        if found is None:
+            if len(self._served) >= MOST_BOUND:
+                self._served.clear()
+            found = self._served[key] = self._bind(key)
+        return found
+
+    def _bind(self, key: ServedKey) -> Served:
+        namespace, model, variant, route, operation, asked, public = key
+        cohort = (namespace, model, variant)
+        labels = (*cohort, route, STABLE, self._region)
+        return Served(
+            seconds=self.request_seconds.of(*labels),
+            first_token=self.first_token_seconds.of(*labels),
+            per_token=self.per_token_seconds.of(*labels),
+            input=self.tokens.of(*cohort, "input"),
+            output=self.tokens.of(*cohort, "output"),
+            genai=self.genai.bind(operation, asked, public),
+        )
+
+    # To Prometheus
+
     def registry(self) -> CollectorRegistry:
         registry = CollectorRegistry()
         registry.register(self)
         return registry
 
     def collect(self) -> Iterator[Metric]:
+        for family in self.families():
+            yield counter(family) if family.bounds is None else histogram(family)
+        yield self._overflows()
         for member in vars(self).values():
             if isinstance(member, Gauge):
                 yield GaugeMetricFamily(member.name, member.text, value=member.read())
-            elif isinstance(member, Family):
-                yield _counter(member) if member.bounds is None else _histogram(member)
+            elif isinstance(member, Reading):
+                yield CounterMetricFamily(member.name, member.text, value=member.read())
 
+    def families(self) -> Iterator[Family[Any]]:
+        yield from (member for member in vars(self).values() if isinstance(member, Family))
+        yield from self.genai.families()
 
-def _counter(family: Family[Count]) -> Metric:
-    metric = CounterMetricFamily(family.name, family.text, labels=family.labels)
-    for values, count in family.items():
-        metric.add_metric(values, count.value)
-    return metric
-
-
-def _histogram(family: Family[Spread]) -> Metric:
-    metric = HistogramMetricFamily(family.name, family.text, labels=family.labels)
-    for values, spread in family.items():
-        buckets, running = [], 0
-        for bound, count in zip((*spread.bounds, inf), spread.counts, strict=True):
-            running += count
-            buckets.append(("+Inf" if bound == inf else str(bound), running))
-        metric.add_metric(values, buckets, spread.total)
-    return metric
+    def _overflows(self) -> Metric:
+        metric = CounterMetricFamily(
+            "headgate_gateway_series_overflow",
+            "What a metric with too many series counted as `other`.",
+            labels=("metric",),
+        )
+        for family in self.families():
+            if family.labels:
+                metric.add_metric((family.name,), family.overflowed)
+        return metric

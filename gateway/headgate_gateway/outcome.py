@@ -1,17 +1,43 @@
-"""What there is to tell about an answer once it is given: one log line, and the counters."""
+"""What there is to tell about an answer once it is given: to the log, to metrics and in a trace.
 
-from dataclasses import dataclass
+It is read from the request's timeline, and costs the client nothing: the answer has left.
+"""
 
-import structlog
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Final
+
+import msgspec
 
 from headgate_gateway.calls.call import Call
 from headgate_gateway.calls.events import End
 from headgate_gateway.feedback import Feedback, count
-from headgate_gateway.metrics import Metrics
+from headgate_gateway.metrics import Metrics, Served
 from headgate_gateway.refusals import Code
 from headgate_gateway.request import Request
+from headgate_gateway.telemetry import logs
+from headgate_gateway.telemetry.facts import OK, Facts, Try
+from headgate_gateway.telemetry.names import OPERATIONS
+from headgate_gateway.telemetry.spans import Told
+from headgate_gateway.telemetry.trace_context import Sampler
+from headgate_gateway.telemetry.tracing import Tracing
+from headgate_gateway.timeline import Attempt, Timeline
 
-log = structlog.get_logger(__name__)
+DIRECT: Final = "direct"
+"""Stands for a route where the name is the ModelDeployment's own."""
+STOPPED: Final = frozenset(
+    {
+        "cancelled",
+        "hedge_lost",
+        Code.DEADLINE_EXCEEDED,
+        Code.GATEWAY_DRAINING,
+        Code.INVALID_OUTPUT,
+        Code.UPSTREAM_TIMEOUT,
+    }
+)
+"""Ends of an attempt whose model server was still at work: it was stopped."""
+_ENCODER: Final = msgspec.json.Encoder()
 
 
 @dataclass(slots=True)
@@ -21,6 +47,7 @@ class Outcome:
     status: int = 0  # HTTP; 0: the client left before there was one
     code: str = ""  # reason code; empty: all went well
     end: End | None = None
+    idempotency: str | None = None  # what became of the request's key
 
     def fail(self, code: str, status: int) -> None:
         """Note why it failed. A status that the client has stays."""
@@ -29,72 +56,161 @@ class Outcome:
 
 @dataclass(slots=True)
 class Teller:
-    """Tells outcomes to the log, to Prometheus and to the operator."""
+    """Tells outcomes to the log, to Prometheus, to the operator, and as traces."""
 
     metrics: Metrics
     feedback: Feedback
+    tracing: Tracing = field(default_factory=lambda: Tracing(Sampler()))
+    write: Callable[[bytes], None] | None = logs.write  # None: no line per request
 
     def tell(self, request: Request, call: Call | None, outcome: Outcome) -> None:
+        """Tell about a request whose timeline has ended. `call`: it was to be served by a model."""
         timeline = request.timeline
-        seconds = (timeline.ended or timeline.started) - timeline.started
-        self.metrics.requests.of(str(outcome.status), outcome.code).add()
+        assert timeline.ended is not None  # noqa: S101 - see above
+        facts = _facts(request, outcome, timeline, timeline.ended - timeline.started)
+        metrics = self.metrics
+        metrics.requests.of(str(outcome.status), outcome.code).add()
         before = timeline.started
         for stage, ended in timeline.stages:
-            self.metrics.stage_seconds.of(stage).observe(ended - before)
+            seconds = ended - before
+            metrics.stage_seconds.of(stage).observe(seconds)
+            facts.stages_ms[stage] = round(seconds * 1000, 3)
             before = ended
-        facts: dict[str, object] = {
-            "status": outcome.status,
-            "code": outcome.code or "ok",
-            "duration_s": round(seconds, 4),
-        }
-        if hasattr(request, "credential"):
-            key, tenant = request.credential.key, request.credential.tenant
-            facts |= {"tenant": tenant.name, "key": key.name, "user": key.user}
+        if outcome.code == Code.DEADLINE_EXCEEDED:
+            stages = timeline.stages
+            where = stages[-1][0] if call is None and stages else "call"
+            metrics.deadline_exceeded.of(where).add()
         if call is not None:
-            facts |= self._count(request, call, outcome, seconds)
-        log.info("request", **facts)
-
-    def _count(
-        self, request: Request, call: Call, outcome: Outcome, seconds: float
-    ) -> dict[str, object]:
-        identity, pod, cohort = request.model.identity, call.pod, call.cohort
-        facts: dict[str, object] = {
-            "namespace": identity.namespace,
-            "model": identity.name,
-            "route": request.route.identity.name if request.route is not None else None,
-            "stream": bool(request.chat.stream),
-            "attempts": len(request.timeline.attempts),
-        }
-        if pod is None or cohort is None:
-            return facts
-        names = (identity.namespace, identity.name, cohort.variant)
-        first_text = request.timeline.first_text
-        if first_text is not None:
-            first_text -= request.timeline.started
-        self.metrics.attempts.of(*names, outcome.code or "ok").add()
-        if len(request.timeline.attempts) > 1:
-            self.metrics.attempts.of(*names, Code.UPSTREAM_LOST).add(
-                len(request.timeline.attempts) - 1
+            self._tell_call(request, call, outcome, facts)
+        if self.write is not None:
+            self.write(_ENCODER.encode(facts) + b"\n")
+        if self.tracing.collector is not None:
+            head = request.head
+            self.tracing.end(
+                Told(facts, timeline, request.trace, request.now, head.method, head.path)
             )
-        self.metrics.request_seconds.of(*names).observe(seconds)
-        count(
-            self.feedback.of(identity.namespace, identity.name, cohort.name),
-            failed=outcome.code.startswith("upstream"),
-            first_token=first_text,
-            usage=outcome.end.usage if outcome.end is not None else None,
+
+    def _tell_call(self, request: Request, call: Call, outcome: Outcome, facts: Facts) -> None:
+        attempts = request.timeline.attempts
+        facts.attempts = len(attempts)
+        if call.last is None:
+            return
+        if len(attempts) > 1:
+            facts.tries = tuple(_try(attempt) for attempt in attempts)
+        self._count_attempts(request, outcome, attempts)
+        last = call.last.record
+        facts.cohort, facts.pod = last.cohort.name, last.pod
+        identity, body = request.model.identity, request.model.body
+        served = self.metrics.served(
+            (
+                identity.namespace,
+                identity.name,
+                last.cohort.variant,
+                facts.route or DIRECT,
+                facts.operation,
+                request.chat.model,
+                body.public_name,
+            )
         )
-        facts |= {"cohort": cohort.name, "pod": pod.name}
-        if first_text is not None:
-            self.metrics.first_token_seconds.of(*names).observe(first_text)
-            facts["first_token_s"] = round(first_text, 4)
-        if outcome.end is not None:
-            usage = outcome.end.usage
-            self.metrics.tokens.of(*names, "input").add(usage.input_tokens)
-            self.metrics.tokens.of(*names, "output").add(usage.output_tokens)
-            facts |= {
-                "input_tokens": usage.input_tokens,
-                "output_tokens": usage.output_tokens,
-                "tokens_estimated": usage.estimated,
-                "finish_reason": outcome.end.finish_reason,
-            }
-        return facts
+        _count_answer(served, outcome, request.timeline, facts)
+        if outcome.code:
+            errors = self.metrics.genai.duration
+            errors.of(*served.genai.labels, outcome.code).observe(facts.duration_s)
+
+    def _count_attempts(self, request: Request, outcome: Outcome, attempts: list[Attempt]) -> None:
+        metrics, identity = self.metrics, request.model.identity
+        namespace, model = identity.namespace, identity.name
+        first_text = request.timeline.first_text
+        before: Attempt | None = None  # the newest that was no hedge
+        for attempt in attempts:
+            result, cohort = attempt.result, attempt.cohort
+            metrics.attempts.of(namespace, model, cohort.variant, result).add()
+            answered = result == OK
+            failed = result.startswith("upstream") and result != Code.UPSTREAM_REFUSED
+            count(
+                self.feedback.of(namespace, model, cohort.name),
+                failed=failed,
+                first_token=first_text - request.timeline.started
+                if attempt.first_text is not None and first_text is not None
+                else None,
+                usage=outcome.end.usage if answered and outcome.end is not None else None,
+            )
+            if result in STOPPED:
+                cause = outcome.code or OK if result == "cancelled" else result
+                metrics.cancellations.of(cause).add()
+            if attempt.ejected:
+                metrics.ejections.of(namespace, model).add()
+            if attempt.hedge:
+                metrics.hedges.of("started").add()
+                metrics.hedges.of("won" if attempt.first_text is not None else "lost").add()
+            else:
+                if before is not None:
+                    metrics.retries.of(before.result).add()
+                before = attempt
+
+
+def _facts(request: Request, outcome: Outcome, timeline: Timeline, seconds: float) -> Facts:
+    facts = Facts(
+        level="info",
+        time=datetime.now(UTC),
+        id=request.id,
+        trace_id=f"{request.trace.trace_id:032x}",
+        status=outcome.status,
+        code=outcome.code or OK,
+        duration_s=round(seconds, 4),
+        operation=OPERATIONS.get(request.head.path, ""),
+        stages_ms={},
+        idempotency=outcome.idempotency,
+    )
+    credential = getattr(request, "credential", None)  # what the stages came to
+    if credential is not None:
+        key, tenant = credential.key, credential.tenant
+        facts.tenant, facts.key, facts.user = tenant.name, key.name, key.user
+    model = getattr(request, "model", None)
+    if model is not None:
+        identity = model.identity
+        facts.namespace, facts.model = identity.namespace, identity.name
+        facts.public_name = request.chat.model  # a name of ours, as it led to a model
+        facts.stream = bool(request.chat.stream)
+        if request.route is not None:
+            facts.route = request.route.identity.name
+    deadline = getattr(request, "deadline", None)
+    if deadline is not None:
+        facts.deadline_left_ms = int((deadline.ends_at - timeline.started - seconds) * 1000)
+    return facts
+
+
+def _count_answer(served: Served, outcome: Outcome, timeline: Timeline, facts: Facts) -> None:
+    """Add one answer, whole or not, to its model's series, and its numbers to the facts."""
+    served.seconds.observe(facts.duration_s)
+    first: float | None = None
+    if timeline.first_text is not None:
+        first = timeline.first_text - timeline.started
+        facts.first_token_s = round(first, 4)
+        served.first_token.observe(first)
+    end = outcome.end
+    if end is None:
+        served.genai.add_usage(None)
+        return
+    usage = end.usage
+    served.input.add(usage.input_tokens)
+    served.output.add(usage.output_tokens)
+    facts.input_tokens, facts.output_tokens = usage.input_tokens, usage.output_tokens
+    facts.cached_tokens, facts.reasoning_tokens = usage.cached_tokens, usage.reasoning_tokens
+    facts.tokens_estimated, facts.finish_reason = usage.estimated, end.finish_reason
+    served.genai.add_usage(usage)
+    if outcome.code:
+        return
+    served.genai.duration.observe(facts.duration_s)
+    if first is not None:
+        served.genai.first.observe(first)
+        if usage.output_tokens > 1:
+            pace = (facts.duration_s - first) / (usage.output_tokens - 1)
+            served.per_token.observe(pace)
+            served.genai.per_token.observe(pace)
+
+
+def _try(attempt: Attempt) -> Try:
+    ended = attempt.started if attempt.ended is None else attempt.ended
+    took = round((ended - attempt.started) * 1000, 1)
+    return Try(pod=attempt.pod, result=attempt.result, ms=took, hedge=attempt.hedge)

@@ -339,8 +339,11 @@ async def test_all_that_is_logged_of_a_request_bears_its_id_and_none_of_its_text
     start: Start,
 ) -> None:
     running = await start(saying("Hi"), entries=(MODEL, TENANT, safety()))
+    written: list[bytes] = []
+    running.gateway.inference.teller.write = written.append
     with capture_logs(processors=[merge_contextvars]) as lines:
         await asyncio.create_task(say(running, {"role": "user", "content": CARD}))
+    lines += map(json.loads, written)
 
     assert ["input rule matched", "request"] == [line["event"] for line in lines]
     assert {"test-1"} == {line["id"] for line in lines}

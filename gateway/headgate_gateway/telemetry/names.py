@@ -21,6 +21,7 @@ OPERATIONS: Final[Mapping[str, str]] = {
 """By URL."""
 
 # Attributes of spans
+ERROR_TYPE: Final = "error.type"
 OPERATION_NAME: Final = "gen_ai.operation.name"
 PROVIDER_NAME: Final = "gen_ai.provider.name"
 REQUEST_MODEL: Final = "gen_ai.request.model"

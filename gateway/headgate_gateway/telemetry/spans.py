@@ -142,7 +142,8 @@ def _attempt(told: Told, clock: _Clock, number: int, attempt: Attempt) -> Span:
     if attempt.first_text is not None:
         given[names.RESPONSE_TIME_TO_FIRST_CHUNK] = attempt.first_text - attempt.started
     if attempt.result == "ok":  # one at most: tokens are told once
-        given[names.USAGE_INPUT_TOKENS] = facts.input_tokens
+        # The conventions forbid to tell what is only estimated.
+        given[names.USAGE_INPUT_TOKENS] = None if facts.tokens_estimated else facts.input_tokens
         given[names.USAGE_OUTPUT_TOKENS] = facts.output_tokens
         given[names.USAGE_CACHED_TOKENS] = facts.cached_tokens
         given[names.USAGE_REASONING_TOKENS] = facts.reasoning_tokens
@@ -165,5 +166,5 @@ def _attempt(told: Told, clock: _Clock, number: int, attempt: Attempt) -> Span:
 def _attributes(given: Mapping[str, Value | None], error: str | None) -> dict[str, Value]:
     told = {name: value for name, value in given.items() if value is not None}
     if error is not None:
-        told["error.type"] = error
+        told[names.ERROR_TYPE] = error
     return told

@@ -1,0 +1,144 @@
+"""The same facts under the names of OpenTelemetry's conventions, for dashboards that know those.
+
+`gen_ai_request_model` is what clients wrote and `gen_ai_response_model` the public name of the
+ModelDeployment that answered; they differ behind a RoutingPolicy.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
+
+from headgate_gateway.calls.events import Usage
+from headgate_gateway.telemetry import names
+from headgate_gateway.telemetry.names import Conventions, prometheus
+from headgate_gateway.telemetry.series import Family, Spread, counts, spreads
+
+# As the conventions advise.
+DURATION_BOUNDS: Final = tuple(0.01 * 2**n for n in range(14))
+FIRST_BOUNDS: Final = (
+    *(0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0),
+)
+TOKEN_BOUNDS: Final = (*(0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5),)
+USAGE_BOUNDS: Final = tuple(4**n for n in range(14))
+COMMON: Final = tuple(
+    map(
+        prometheus,
+        (names.OPERATION_NAME, names.PROVIDER_NAME, names.REQUEST_MODEL, names.RESPONSE_MODEL),
+    )
+)
+TOKEN_TYPE: Final = prometheus(names.TOKEN_TYPE)
+TOKEN_MODALITY: Final = prometheus(names.TOKEN_MODALITY)
+ERROR_TYPE: Final = prometheus(names.ERROR_TYPE)
+
+AddUsage: TypeAlias = Callable[[Usage | None], None]
+"""Told once for each request that went to a model server; None: nothing is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """The series of one model, as asked for and as it answered."""
+
+    labels: tuple[str, ...]
+    duration: Spread  # of those that went well
+    first: Spread
+    per_token: Spread
+    add_usage: AddUsage
+
+
+class GenAi:
+    def __init__(self, conventions: Conventions) -> None:
+        seconds = "_seconds"
+        self.duration = spreads(
+            prometheus(names.SERVER_REQUEST_DURATION) + seconds,
+            "From request to end.",
+            DURATION_BOUNDS,
+            *COMMON,
+            ERROR_TYPE,
+        )
+        self.first = spreads(
+            prometheus(names.SERVER_TIME_TO_FIRST_TOKEN) + seconds,
+            "From request to text, of answers that are complete.",
+            FIRST_BOUNDS,
+            *COMMON,
+        )
+        self.per_token = spreads(
+            prometheus(names.SERVER_TIME_PER_OUTPUT_TOKEN) + seconds,
+            "Per token after the first one, of answers that are complete.",
+            TOKEN_BOUNDS,
+            *COMMON,
+        )
+        self._usage = _Usage() if conventions == "v1.41" else _LatestUsage()
+
+    def families(self) -> Iterator[Family[Any]]:
+        yield from (self.duration, self.first, self.per_token)
+        yield from vars(self._usage).values()
+
+    def bind(self, operation: str, request_model: str, response_model: str) -> Bound:
+        labels = (operation, names.PROVIDER, request_model, response_model)
+        return Bound(
+            labels,
+            self.duration.of(*labels, ""),
+            self.first.of(*labels),
+            self.per_token.of(*labels),
+            self._usage.bind(labels),
+        )
+
+
+class _Usage:
+    """Of conventions 1.41: one histogram. What is not known is not told."""
+
+    def __init__(self) -> None:
+        name = prometheus(names.CLIENT_TOKEN_USAGE)
+        self.tokens = spreads(name, "Tokens of a request.", USAGE_BOUNDS, *COMMON, TOKEN_TYPE)
+
+    def bind(self, labels: tuple[str, ...]) -> AddUsage:
+        given, made = self.tokens.of(*labels, "input"), self.tokens.of(*labels, "output")
+
+        def add(usage: Usage | None) -> None:
+            if usage is not None:
+                if not usage.estimated:
+                    given.observe(usage.input_tokens)
+                made.observe(usage.output_tokens)
+
+        return add
+
+
+class _LatestUsage:
+    """Of the latest: counters of what was spent, and histograms of how it spreads over requests."""
+
+    def __init__(self) -> None:
+        usage, operation = prometheus(names.INFERENCE_USAGE), prometheus(names.INFERENCE_OPERATION)
+        labels = (*COMMON, TOKEN_MODALITY)
+        self.given = counts(f"{usage}_input_tokens", "Tokens read.", *labels)
+        self.made = counts(f"{usage}_output_tokens", "Tokens generated.", *labels)
+        self.cached = counts(f"{usage}_cache_read_input_tokens", "Of those read.", *labels)
+        self.thought = counts(f"{usage}_reasoning_output_tokens", "Of those generated.", *labels)
+        self.given_spread = spreads(
+            f"{operation}_input_tokens", "Tokens read for a request.", USAGE_BOUNDS, *COMMON
+        )
+        self.made_spread = spreads(
+            f"{operation}_output_tokens", "Tokens generated for it.", USAGE_BOUNDS, *COMMON
+        )
+
+    def bind(self, labels: tuple[str, ...]) -> AddUsage:
+        text = (*labels, "text")
+        given, made = self.given.of(*text), self.made.of(*text)
+        given_spread, made_spread = self.given_spread.of(*labels), self.made_spread.of(*labels)
+
+        def add(usage: Usage | None) -> None:
+            if usage is None:
+                # Not "nothing": nobody knows. The conventions want the series to exist.
+                self.given.of(*labels, "unknown")
+                self.made.of(*labels, "unknown")
+                return
+            if not usage.estimated:
+                given.add(usage.input_tokens)
+                given_spread.observe(usage.input_tokens)
+            made.add(usage.output_tokens)
+            made_spread.observe(usage.output_tokens)
+            if usage.cached_tokens is not None:
+                self.cached.of(*text).add(usage.cached_tokens)
+            if usage.reasoning_tokens is not None:
+                self.thought.of(*text).add(usage.reasoning_tokens)
+
+        return add

@@ -1,0 +1,129 @@
+"""Counters and histograms as plain numbers, and a collector's view of them.
+
+The data path holds on to the series that it adds to. Nothing is computed until somebody asks.
+"""
+
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import inf
+from typing import Final, Generic, TypeVar
+
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
+
+OTHER: Final = "other"
+"""Value of every label of the series that takes what is beyond a family's ceiling."""
+MOST: Final = 1000
+"""Series of a family. A model that is gone keeps its own until the process ends."""
+
+
+class Count:
+    """One series of a counter."""
+
+    __slots__ = ("value",)
+
+    def __init__(self) -> None:
+        self.value = 0
+
+    def add(self, amount: int = 1) -> None:
+        self.value += amount
+
+
+class Spread:
+    """One series of a histogram."""
+
+    __slots__ = ("bounds", "counts", "total")
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self.bounds = bounds  # ascending; a value on a bound is below it
+        self.counts = [0] * (len(bounds) + 1)  # the last one: above all bounds
+        self.total = 0.0
+
+    def observe(self, value: float) -> None:
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.total += value
+
+
+Series = TypeVar("Series")
+
+
+class Family(Generic[Series]):
+    """All series of one name, by the values of their labels; never more than `most` and one."""
+
+    def __init__(
+        self,
+        name: str,
+        text: str,
+        labels: Sequence[str],
+        make: Callable[[], Series],
+        *,
+        bounds: Sequence[float] | None = None,
+        most: int = MOST,
+    ) -> None:
+        self.name = name
+        self.text = text
+        self.labels = tuple(labels)
+        self.bounds = bounds  # of a histogram
+        self.overflowed = 0
+        """Look-ups that got the series of all others."""
+        self._make = make
+        self._most = most
+        self._series: dict[tuple[str, ...], Series] = {}
+
+    def of(self, *values: str) -> Series:
+        """Return the series with these labels. It exists, at zero, from then on."""
+        series = self._series.get(values)
+        return series if series is not None else self._new(values)
+
+    def _new(self, values: tuple[str, ...]) -> Series:
+        if len(self._series) >= self._most:
+            self.overflowed += 1
+            values = (OTHER,) * len(self.labels)
+        return self._series.setdefault(values, self._make())
+
+    def items(self) -> list[tuple[tuple[str, ...], Series]]:
+        return list(self._series.items())
+
+
+@dataclass(slots=True)
+class Gauge:
+    """A value that is read when somebody asks."""
+
+    name: str
+    text: str
+    read: Callable[[], float] = lambda: 0.0
+
+
+@dataclass(slots=True)
+class Reading:
+    """A counter that is kept elsewhere, and read when somebody asks."""
+
+    name: str
+    text: str
+    read: Callable[[], float] = lambda: 0.0
+
+
+def counts(name: str, text: str, *labels: str) -> Family[Count]:
+    return Family(name, text, labels, Count)
+
+
+def spreads(name: str, text: str, bounds: Sequence[float], *labels: str) -> Family[Spread]:
+    return Family(name, text, labels, lambda: Spread(bounds), bounds=bounds)
+
+
+def counter(family: Family[Count]) -> Metric:
+    metric = CounterMetricFamily(family.name, family.text, labels=family.labels)
+    for values, count in family.items():
+        metric.add_metric(values, count.value)
+    return metric
+
+
+def histogram(family: Family[Spread]) -> Metric:
+    metric = HistogramMetricFamily(family.name, family.text, labels=family.labels)
+    for values, spread in family.items():
+        buckets, running = [], 0
+        for bound, count in zip((*spread.bounds, inf), spread.counts, strict=True):
+            running += count
+            buckets.append(("+Inf" if bound == inf else str(bound), running))
+        metric.add_metric(values, buckets, spread.total)
+    return metric
