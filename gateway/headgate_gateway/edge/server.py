@@ -1,6 +1,8 @@
 """The data port: who is connected, and how it all comes to an end."""
 
 import asyncio
+import socket
+import ssl
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, TypeAlias
 
@@ -52,11 +54,23 @@ class Edge:
     def connections(self) -> int:
         return len(self._connections)
 
-    async def listen(self, host: str | None, port: int) -> None:
+    async def listen(
+        self, host: str | None, port: int, tls: ssl.SSLContext | None = None
+    ) -> None:
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(
-            lambda: Connection(self), host, port, backlog=BACKLOG
+            lambda: Connection(self),
+            host,
+            port,
+            backlog=BACKLOG,
+            ssl=tls,
+            ssl_handshake_timeout=self.limits.head_seconds if tls else None,
+            ssl_shutdown_timeout=self.limits.linger_seconds if tls else None,
         )
+        for sock in self._server.sockets:
+            # Every connection inherits it. Else the kernel would take megabytes for a client that
+            # reads slowly, and nobody could see that it does.
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, self.limits.write_bytes)
         self.port = self._server.sockets[0].getsockname()[1]
 
     def joined(self, connection: Connection) -> bool:

@@ -1,0 +1,56 @@
+"""An edge without a gateway behind it, and what clients say to it."""
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from headgate_gateway.edge.errors import respond
+from headgate_gateway.edge.exchange import Exchange
+from headgate_gateway.edge.limits import Limits
+from headgate_gateway.edge.server import Edge, Handler
+from headgate_gateway.refusals import Refusal
+
+GET = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
+GET_AND_CLOSE = b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
+
+
+async def echo(exchange: Exchange) -> None:
+    """Answer with the target and the body."""
+    path = exchange.head.path.encode()
+    await respond(exchange, 200, [], b"%s %s" % (path, exchange.body))
+
+
+def make_edge(
+    handle: Handler = echo,
+    limits: Limits | None = None,
+    refused: Callable[[Refusal], None] = lambda refusal: None,
+) -> Edge:
+    numbers = itertools.count(1)
+    return Edge(handle, limits or Limits(), ids=lambda: f"r-{next(numbers)}", refused=refused)
+
+
+@asynccontextmanager
+async def serving(
+    handle: Handler = echo, limits: Limits | None = None, **more: Any
+) -> AsyncIterator[Edge]:
+    """An edge that listens on loopback; nobody is connected when it is over."""
+    edge = make_edge(handle, limits)
+    await edge.listen("127.0.0.1", 0, **more)
+    yield edge
+    edge.close_listener()
+    edge.abort()
+    await edge.emptied()
+
+
+async def dial(edge: Edge, **more: Any) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    return await asyncio.open_connection("127.0.0.1", edge.port, **more)
+
+
+async def read_answer(reader: asyncio.StreamReader) -> tuple[int, bytes]:
+    """Read one answer that has a length."""
+    head = await reader.readuntil(b"\r\n\r\n")
+    lines = head.lower().split(b"\r\n")
+    length = next(int(line.split(b":")[1]) for line in lines if line.startswith(b"content-length"))
+    return int(head.split()[1]), await reader.readexactly(length)
