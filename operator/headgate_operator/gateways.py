@@ -24,7 +24,7 @@ from headgate_kube.resources import PODS
 from headgate_kube.watch import Gone, Put, watch
 from headgate_operator.metrics import GATEWAYS_BEHIND, GATEWAYS_READY
 from headgate_operator.pods import is_ready
-from headgate_operator.publisher import Version
+from headgate_operator.pointer import Version
 from headgate_operator.store import Store
 
 log = structlog.get_logger(__name__)
@@ -37,8 +37,8 @@ TIMEOUT: Final = aiohttp.ClientTimeout(total=2.0)
 
 
 class Snapshot(Protocol):
-    version: Version
-
+    @property
+    def version(self) -> Version: ...
     def accepted(self, key: Key) -> Entry | None: ...
     def since(self, key: Key) -> Version | None: ...
 

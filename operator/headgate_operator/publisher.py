@@ -1,7 +1,6 @@
 """Writes the snapshot: shards first, the pointer last, so that a gateway sees all or nothing.
 
-Only the leader publishes. The pointer is written over exactly the version that we know, and never
-over a higher epoch: a deposed leader that wakes up late changes nothing.
+Only the leader publishes.
 """
 
 import asyncio
@@ -10,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Any, Final, Protocol, TypeAlias
+from typing import Any, Final, Protocol
 
 import structlog
 
@@ -18,29 +17,25 @@ from headgate_api.errors import (
     Conflict,
     Forbidden,
     HeadgateError,
-    NotFound,
     TerminalError,
     Unavailable,
 )
-from headgate_api.labels import MANAGED_BY
 from headgate_api.snapshot import (
     BODIES,
     LABEL,
     POINTER,
-    POINTER_KEY,
-    SCHEMA,
     SHARD_KEY,
     Digest,
     Entry,
-    Pointer,
 )
 from headgate_controllers.contract import Key
 from headgate_kube.client import Client, Object
 from headgate_kube.resources import CONFIG_MAPS, Resource
-from headgate_kube.watch import Gone, watch
+from headgate_kube.watch import Gone, Put, watch
 from headgate_operator import metrics
 from headgate_operator.owner import Owners
-from headgate_policy.snapshot import Compiler, Shards, decode_pointer, decode_shard, encode_pointer
+from headgate_operator.pointer import PointerMap, Version, config_map
+from headgate_policy.snapshot import Compiler, Shards, decode_shard
 
 log = structlog.get_logger(__name__)
 
@@ -48,11 +43,6 @@ BATCH: Final = 0.05  # s; changes that come together make one snapshot
 POINTERS_KEPT: Final = 4  # the newest and three older ones: a slow gateway still finds its shards
 AT_ONCE: Final = 8  # shards read, written or deleted at the same time
 PAUSES: Final = (0.2, 10.0)  # s; first and longest wait after a failure
-Version: TypeAlias = tuple[int, int]
-
-
-class StaleLeader(HeadgateError):
-    """A later leader has published. This process must end."""
 
 
 class Api(Protocol):
@@ -83,17 +73,23 @@ class Publisher:
     published: Callable[[Iterable[Entry]], None] = lambda _: None  # told what a pointer has new
     owners: Owners = ()
     """Whom the ConfigMaps belong to."""
-    version: Version = (0, 0)
-    """(epoch, sequence) of the pointer that we read or wrote last."""
     _entries: dict[str, dict[Key, Entry]] = field(default_factory=lambda: {k: {} for k in BODIES})
     _holders: dict[tuple[str, str], dict[Key, Entry]] = field(default_factory=dict)
     _since: dict[Key, Version] = field(default_factory=dict)
     _pending: set[Key] = field(default_factory=set)
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
     _compiler: Compiler = field(default_factory=Compiler)
-    _pointer: str | None = None  # its resourceVersion; None: there is none
+    _pointer: PointerMap = field(init=False)
     _shards: set[Digest] = field(default_factory=set)  # ConfigMaps that exist
     _kept: deque[frozenset[Digest]] = field(default_factory=lambda: deque(maxlen=POINTERS_KEPT))
+
+    def __post_init__(self) -> None:
+        self._pointer = PointerMap(self.api, self.namespace, self.leads)
+
+    @property
+    def version(self) -> Version:
+        """Of the pointer that we read or wrote last."""
+        return self._pointer.version
 
     # What passes ask and say.
 
@@ -128,6 +124,12 @@ class Publisher:
             self._shards.discard(digest)
             self._changed.set()
 
+    async def edited(self, resource_version: str) -> None:
+        """Write the pointer again where a watch has seen it with other contents than ours."""
+        if await self._pointer.was_edited(resource_version):
+            log.warning("somebody has edited the snapshot's pointer; it is written again")
+            self._changed.set()
+
     # What the leader does.
 
     async def load(self) -> None:
@@ -143,7 +145,7 @@ class Publisher:
         )
         self._shards = {item["metadata"]["name"].removeprefix(f"{POINTER}-") for item in found}
         self._kept.append(frozenset(self._shards))
-        pointer = await self._read_pointer()
+        pointer = await self._pointer.read()
         for batch in _batches([*filter(None, pointer.shards)] if pointer else []):
             shards = await asyncio.gather(*map(self._read_shard, batch))
             for entry in chain.from_iterable(shards):
@@ -153,7 +155,7 @@ class Publisher:
 
     async def next_epoch(self) -> int:
         """Tell the lowest epoch that is above the one in force."""
-        await self._read_pointer()
+        await self._pointer.read()
         return self.version[0] + 1
 
     async def run(self, epoch: int) -> None:
@@ -192,19 +194,27 @@ class Publisher:
                 self._holders.setdefault((key.kind, word), {})[key] = entry
 
     async def guard(self, client: Client) -> None:
-        """Notice, for ever, when somebody deletes a part of the snapshot."""
+        """Notice, for ever, when somebody deletes or edits a part of the snapshot.
+
+        A shard is immutable: it can only go.
+        """
         async for change in watch(
             client, CONFIG_MAPS, namespace=self.namespace, selector=LABEL, metadata_only=True
         ):
-            if isinstance(change, Gone):
-                self.lost(change.name)
+            match change:
+                case Gone(name=name):
+                    self.lost(name)
+                case Put(part) if part["metadata"]["name"] == POINTER:
+                    await self.edited(part["metadata"]["resourceVersion"])
+                case _:
+                    pass
 
     async def _publish(self, epoch: int) -> None:
         written = {key: self.accepted(key) for key in self._pending}
         entries = (entry for kind in self._entries.values() for entry in kind.values())
         shards = self._compiler.compile(entries)
         await self._write_shards(shards)
-        await self._write_pointer(epoch, shards.digests)
+        await self._pointer.write(epoch, shards.digests, self.owners)
         news = []
         for key, entry in written.items():
             if self.accepted(key) is not entry:
@@ -226,32 +236,11 @@ class Publisher:
             await asyncio.gather(*(self._write_shard(d, shards.contents[d]) for d in batch))
 
     async def _write_shard(self, digest: Digest, content: bytes) -> None:
-        body = self._config_map(f"{POINTER}-{digest}", "shard", SHARD_KEY, content)
+        name, data = f"{POINTER}-{digest}", {SHARD_KEY: content.decode()}
+        body = config_map(self.namespace, name, "shard", data, self.owners)
         with suppress(Conflict):  # its name is its content: what is there is the same
             await self.api.create(CONFIG_MAPS, self.namespace, body | {"immutable": True})
         self._shards.add(digest)
-
-    async def _write_pointer(self, epoch: int, digests: tuple[Digest, ...]) -> None:
-        while True:
-            if self.version[0] > epoch:
-                raise StaleLeader(f"epoch {self.version[0]} is in force; this leader has {epoch}")
-            if not self.leads():
-                raise StaleLeader("the lease ran out before the snapshot was written")
-            version = (epoch, self.version[1] + 1)
-            pointer = Pointer(schema=SCHEMA, epoch=epoch, sequence=version[1], shards=digests)
-            body = self._config_map(POINTER, "pointer", POINTER_KEY, encode_pointer(pointer))
-            try:
-                if self._pointer is None:
-                    answer = await self.api.create(CONFIG_MAPS, self.namespace, body)
-                else:
-                    body["metadata"]["resourceVersion"] = self._pointer
-                    answer = await self.api.replace(CONFIG_MAPS, body)
-            except (Conflict, NotFound):
-                # Another leader, somebody's edit, or our own write whose answer was lost.
-                await self._read_pointer()
-                continue
-            self._pointer, self.version = answer["metadata"]["resourceVersion"], version
-            return
 
     async def _delete_old_shards(self) -> None:
         old = sorted(self._shards.difference(*self._kept))
@@ -266,22 +255,6 @@ class Publisher:
             self._shards.add(digest)  # it is there for the next try
             raise
 
-    async def _read_pointer(self) -> Pointer | None:
-        try:
-            found = await self.api.get(CONFIG_MAPS, self.namespace, POINTER)
-        except NotFound:
-            self._pointer = None
-            return None
-        self._pointer = found["metadata"]["resourceVersion"]
-        try:
-            pointer = decode_pointer(found.get("data", {}).get(POINTER_KEY, ""))
-        except TerminalError as error:
-            log.warning("the snapshot's pointer cannot be read", error=str(error))
-            return None
-        # A pointer that somebody set back must not set us back.
-        self.version = max(self.version, pointer.version)
-        return pointer
-
     async def _read_shard(self, digest: Digest) -> tuple[Entry, ...]:
         try:
             found = await self.api.get(CONFIG_MAPS, self.namespace, f"{POINTER}-{digest}")
@@ -291,16 +264,6 @@ class Publisher:
         except (TerminalError, KeyError) as error:
             log.warning("a shard cannot be read", shard=digest, error=str(error))
             return ()
-
-    def _config_map(self, name: str, role: str, entry: str, content: bytes) -> Object:
-        labels = {LABEL: role, MANAGED_BY: "headgate"}
-        meta = {"name": name, "namespace": self.namespace, "labels": labels}
-        return {
-            "apiVersion": "v1",
-            "kind": "ConfigMap",
-            "metadata": meta | {"ownerReferences": list(self.owners)},
-            "data": {entry: content.decode()},
-        }
 
     def _say(self) -> None:
         metrics.SNAPSHOT_EPOCH.set(self.version[0])

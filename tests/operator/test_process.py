@@ -35,7 +35,8 @@ from headgate_kube.resources import (
 )
 from headgate_operator import gateways as gateways_module, process as process_module
 from headgate_operator.lease import LeaseLost
-from headgate_operator.publisher import Publisher, StaleLeader
+from headgate_operator.pointer import StaleLeader
+from headgate_operator.publisher import Publisher
 from headgate_policy.snapshot import decode_pointer, decode_shard
 
 from .conftest import ON_ASYNCIO, Running, Start
@@ -238,6 +239,18 @@ async def test_a_deleted_object_leaves_the_snapshot(
     await seen(client, CONFIG_MAPS, namespace, POINTER, lambda p: any(pointer_of(p).shards))
     await client.delete(MODEL_DEPLOYMENTS, namespace, "llama")
     await seen(client, CONFIG_MAPS, namespace, POINTER, lambda p: not any(pointer_of(p).shards))
+
+
+async def test_a_pointer_edited_into_garbage_is_repaired_at_once(
+    operator: Start, client: Client, namespace: str
+) -> None:
+    await operator()
+    await client.apply(model("llama", namespace), manager="tests")
+    await seen(client, CONFIG_MAPS, namespace, POINTER, lambda p: any(pointer_of(p).shards))
+    garbage = {"data": {POINTER_KEY: "{"}}
+    await client.merge(CONFIG_MAPS, namespace, POINTER, garbage)
+    await seen(client, CONFIG_MAPS, namespace, POINTER, lambda p: p["data"] != garbage["data"])
+    assert ['{"public_name":"llama"}'] == await in_force(client, namespace)
 
 
 async def test_a_ready_pod_is_probed_once(operator: Start, client: Client, namespace: str) -> None:

@@ -1,8 +1,9 @@
 """What is written in which order. Against a real API server: test_process.py."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -19,8 +20,11 @@ from headgate_api.snapshot import (
     TenantBody,
 )
 from headgate_controllers.contract import Key
+from headgate_kube.client import Object
+from headgate_kube.resources import Resource
 from headgate_operator.owner import owners
-from headgate_operator.publisher import Publisher, StaleLeader
+from headgate_operator.pointer import StaleLeader
+from headgate_operator.publisher import Publisher
 from headgate_policy.snapshot import decode_pointer, decode_shard, encode_pointer, make_entry
 
 from .fake_api import FakeApi
@@ -219,6 +223,77 @@ async def test_what_somebody_deletes_is_written_again() -> None:
         await next_pointer()
         assert ['{"tenant":"acme"}'] == tenants(api)
         assert (1, 3) == pointer(api).version
+
+
+def edit(api: FakeApi, **change: Any) -> str:
+    """Be somebody who edits the pointer; returns the version that a watch tells then."""
+    there = api.objects["ConfigMap", SPACE, POINTER]
+    meta = there["metadata"] | change.pop("metadata", {})
+    version: str = api.put({**there, **change, "metadata": meta})["metadata"]["resourceVersion"]
+    return version
+
+
+@pytest.mark.parametrize("garbage", ["{", '{"schema":1,"epoch":0,"sequence":9,"shards":[]}', None])
+async def test_a_pointer_that_somebody_edits_is_written_again(garbage: str | None) -> None:
+    api = FakeApi()
+    subject = publisher(api)
+    async with publishing(subject) as next_pointer:
+        subject.accept(ACME, entry("acme"))
+        await next_pointer()
+        data = {} if garbage is None else {POINTER_KEY: garbage}
+        await subject.edited(edit(api, data=data))
+        await next_pointer()
+    assert (1, 3) == pointer(api).version
+    assert ['{"tenant":"acme"}'] == tenants(api)
+
+
+async def test_a_pointer_that_cannot_be_read_after_an_edit_is_written_again() -> None:
+    api = FakeApi()
+    subject = publisher(api)
+    async with publishing(subject) as next_pointer:
+        api.failures[f"get ConfigMap/{POINTER}"] = [Unavailable("away")]
+        await subject.edited(edit(api, data={POINTER_KEY: "{"}))
+        await next_pointer()
+    assert (1, 2) == pointer(api).version
+
+
+async def test_an_edit_that_leaves_what_the_pointer_says_is_left_alone() -> None:
+    """Somebody's tool may put an annotation there, and put it there again after each write."""
+    api = FakeApi()
+    subject = publisher(api)
+    async with publishing(subject):
+        version = edit(api, metadata={"annotations": {"backup": "yes"}})
+        assert not await subject._pointer.was_edited(version)
+    assert (1, 1) == pointer(api).version
+
+
+@dataclass
+class SlowApi(FakeApi):
+    """Answers a write of the pointer late, as a watch has told of it already."""
+
+    written: asyncio.Event = field(default_factory=asyncio.Event)
+    answer: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def replace(self, resource: Resource, body: Mapping[str, Any]) -> Object:
+        answer = await super().replace(resource, body)
+        self.written.set()
+        await self.answer.wait()
+        return answer
+
+
+async def test_our_own_write_is_no_edit_though_a_watch_tells_it_before_its_answer() -> None:
+    api = SlowApi()
+    subject = publisher(api)
+    async with publishing(subject) as next_pointer:
+        subject.accept(ACME, entry("acme"))
+        await api.written.wait()
+        told = api.objects["ConfigMap", SPACE, POINTER]["metadata"]["resourceVersion"]
+        edited = asyncio.create_task(subject._pointer.was_edited(told))
+        await asyncio.sleep(0)
+        assert not edited.done()
+        api.answer.set()
+        assert not await edited
+        await next_pointer()
 
 
 async def test_a_shard_that_cannot_be_read_costs_only_its_own_entries() -> None:
