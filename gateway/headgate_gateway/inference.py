@@ -10,9 +10,12 @@ from headgate_gateway.calls.call import Ask, Backends, Call
 from headgate_gateway.calls.events import End, Failed, Reasoning, Text, ToolCall, Vectors, Waiting
 from headgate_gateway.edge.errors import JSON, refuse, respond
 from headgate_gateway.edge.exchange import Exchange, Headers
+from headgate_gateway.idempotency.keyed import HEADER, Idempotency, leave
+from headgate_gateway.idempotency.recording import replay
+from headgate_gateway.idempotency.store import Kept
 from headgate_gateway.outcome import Outcome, Teller
 from headgate_gateway.pipeline import Pipeline
-from headgate_gateway.refusals import PASS, Code, Refusal
+from headgate_gateway.refusals import PASS, Code, Refusal, Verdict
 from headgate_gateway.request import Request
 from headgate_gateway.routing.tables import Tables
 from headgate_gateway.snapshots import Snapshots
@@ -38,7 +41,9 @@ class Inference:
     """Handles one exchange per call; all of them share what is here."""
 
     snapshots: Snapshots
-    pipeline: Pipeline
+    entry: Pipeline  # who asks for what
+    idempotency: Idempotency
+    pipeline: Pipeline  # whether and how it is served
     backends: Backends
     sampler: Sampler
     teller: Teller
@@ -60,6 +65,7 @@ class Inference:
             raise
         finally:
             del self.requests[exchange.id]
+            leave(answer.exchange)
             answer.tell()
 
     def stop(self, refusal: Refusal) -> None:
@@ -73,7 +79,7 @@ class Answer:
 
     def __init__(self, shared: Inference, exchange: Exchange) -> None:
         self._shared = shared
-        self._exchange = exchange
+        self.exchange = exchange
         self._clock = asyncio.get_running_loop().time
         self.request = shared.snapshots.request(
             exchange, shared.sampler.begin(exchange.head.headers), time.time(), self._clock()
@@ -86,7 +92,16 @@ class Answer:
         if len(shared.calls) >= shared.most:
             await self._refuse(OVERLOADED)
             return
-        verdict = await shared.pipeline.ask(request)
+        verdict = await shared.entry.ask(request)
+        if verdict is PASS and HEADER in request.head.headers:
+            entered = await self._enter()
+            if isinstance(entered, Kept):
+                self.outcome.status, self.outcome.idempotency = 200, "replayed"
+                await replay(self.exchange, entered, *self._labels("idempotency"))
+                return
+            verdict = entered
+        if verdict is PASS:
+            verdict = await shared.pipeline.ask(request)
         if verdict is not PASS:
             await self._refuse(verdict)
             return
@@ -103,9 +118,20 @@ class Answer:
         self.request.timeline.ended = self._clock()
         self._shared.teller.tell(self.request, self._call, self.outcome)
 
+    async def _enter(self) -> Verdict | Kept:
+        """Let one request with this Idempotency-Key through; from here on it leaves a record."""
+        request, tenant = self.request, self.request.credential.tenant
+        owner = f"{tenant.namespace}/{tenant.name}"
+        entered = await self._shared.idempotency.enter(owner, request.head.path, self.exchange)
+        request.timeline.stages.append(("idempotency", self._clock()))
+        if isinstance(entered, Refusal | Kept):
+            return entered
+        self.exchange, self.outcome.idempotency = entered, "claimed"
+        return PASS
+
     async def _stream(self, call: Call) -> None:
         """Send text as it comes. Status and headers wait for the first of it, or a heartbeat."""
-        exchange = self._exchange
+        exchange = self.exchange
         chunks: Chunks | None = None
         opening = b""  # the first chunk, until it leaves together with the first text
         while True:
@@ -146,7 +172,7 @@ class Answer:
                 case End() as end:
                     self.outcome.end, self.outcome.status = end, 200
                     body = completion(self._names(call), "".join(texts), end)
-                    await respond(self._exchange, 200, [JSON, *self._labels("call")], body)
+                    await respond(self.exchange, 200, [JSON, *self._labels("call")], body)
                     return
                 case Failed(refusal):
                     await self._refuse(refusal)
@@ -158,7 +184,7 @@ class Answer:
         self.outcome.fail(refusal.code, refusal.status)
         stages = self.request.timeline.stages
         stage = "call" if self._call is not None else stages[-1][0] if stages else "edge"
-        await refuse(self._exchange, refusal, *self._labels(stage))
+        await refuse(self.exchange, refusal, *self._labels(stage))
 
     def _note_text(self) -> None:
         timeline = self.request.timeline
@@ -167,8 +193,8 @@ class Answer:
 
     def _start(self, call: Call) -> Chunks:
         self.outcome.status = 200
-        name = (b"x-request-id", self._exchange.id.encode())
-        self._exchange.start(200, [*EVENT_STREAM, name, *self._labels("call")])
+        name = (b"x-request-id", self.exchange.id.encode())
+        self.exchange.start(200, [*EVENT_STREAM, name, *self._labels("call")])
         options = self.request.chat.stream_options
         wants = options is not None and options.include_usage is True
         return Chunks(self._names(call), include_usage=wants)
@@ -176,7 +202,7 @@ class Answer:
     def _names(self, call: Call) -> Names:
         assert call.cohort is not None  # noqa: S101 - somebody answered
         return Names(
-            id=f"chatcmpl-{self._exchange.id}",
+            id=f"chatcmpl-{self.exchange.id}",
             created=int(self.request.now),
             model=self.request.chat.model,
             system_fingerprint=call.cohort.revision,
@@ -195,7 +221,7 @@ def ask(request: Request) -> Ask:
     policy = request.policy
     return Ask(
         pool=request.model.pool,
-        cohorts=request.model.body.cohorts,
+        cohorts=request.model.cohorts,
         task=request.task,
         plain=not request.chat.stream,
         deadline=request.deadline,

@@ -34,6 +34,28 @@ class Attempt:
         stops: tells model servers to stop.
     """
 
+    __slots__ = (
+        "_adapter",
+        "_connection",
+        "_dialing",
+        "_error",
+        "_events",
+        "_headers",
+        "_id",
+        "_left",
+        "_on_news",
+        "_reader",
+        "_stops",
+        "_task",
+        "cohort",
+        "heard",
+        "kind",
+        "pod",
+        "record",
+        "retry_after",
+        "stale",
+    )
+
     def __init__(
         self,
         *,
@@ -110,7 +132,7 @@ class Attempt:
         silent = self._connection.silent
         self.pod.give_back(self._connection)
         if silent:
-            names = {"host": self._host, "served_model": self.cohort.served_model}
+            names = {"host": self.pod.address, "served_model": self.cohort.served_model}
             stop = self._adapter.stop(call_id=self._id, **names)
             if stop is not None:
                 self._stops.send(self.pod, stop)
@@ -144,16 +166,11 @@ class Attempt:
         request = self._adapter.request(
             self._task,
             call_id=self._id,
-            host=self._host,
+            host=self.pod.address,
             served_model=self.cohort.served_model,
             headers=self._headers,
         )
         connection.send(request, self._on_news)
-
-    @property
-    def _host(self) -> str:
-        host = self.pod.host
-        return f"[{host}]:{self.pod.port}" if ":" in host else f"{host}:{self.pod.port}"
 
     # Reading
 

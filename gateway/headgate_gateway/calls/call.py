@@ -6,7 +6,7 @@ joined by a second one (a hedge), only while the client has seen nothing: nobody
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -31,6 +31,8 @@ log = structlog.get_logger(__name__)
 SILENT: Final = Failed(
     Refusal(Code.UPSTREAM_TIMEOUT, 504, "The model server stayed silent for too long.")
 )
+SOON: Final = 0.0005
+"""s; what is due by then is looked at together."""
 NOT_READY: Final = Refusal(
     Code.MODEL_NOT_READY, 503, "No replica of this model is ready.", retry_after=5
 )
@@ -49,7 +51,7 @@ class Ask:
     """What to ask, whom, and by which rules."""
 
     pool: Pool
-    cohorts: Sequence[Cohort]
+    cohorts: Mapping[str, Cohort]
     task: Task
     plain: bool  # nothing is given to the client before the end
     deadline: Deadline
@@ -73,6 +75,32 @@ class Backends:
 class Call:
     """Ask `next()` until it gives `End` or `Failed`, then `close()`, whatever happened."""
 
+    __slots__ = (
+        "_ask",
+        "_beat",
+        "_ending",
+        "_hedge_at",
+        "_loop",
+        "_news",
+        "_open_at",
+        "_patience",
+        "_pods",
+        "_refused",
+        "_rested",
+        "_retrying",
+        "_running",
+        "_shown",
+        "_spent",
+        "_stopped",
+        "_stops",
+        "_timeline",
+        "_timer",
+        "_told",
+        "_traffic",
+        "_tries",
+        "last",
+    )
+
     def __init__(self, backends: Backends, ask: Ask, timeline: Timeline) -> None:
         self._pods = backends.pods
         self._patience = backends.patience
@@ -88,6 +116,7 @@ class Call:
         self._running: list[Attempt] = []  # two while a hedge runs
         self._shown = False  # the client may have seen something of an answer
         self._told = self._loop.time()  # when the client last had a sign of life
+        self._beat = min(self._patience.beat, ask.deadline.beat)
 
         # Whom to ask
         self._tries = 0  # that count
@@ -212,7 +241,7 @@ class Call:
         pod = self._choose(now)
         if pod is None:
             return Failed(NOT_READY) if self.last is None else CUT
-        cohort = next(c for c in self._ask.cohorts if c.name == pod.cohort)
+        cohort = self._ask.cohorts[pod.cohort]
         record = Record(pod.name, cohort, hedge, now, span=new_span_id())
         self._timeline.attempts.append(record)
         left = max(1, int((self._ask.deadline.stop_at - now) * 1000))
@@ -244,13 +273,15 @@ class Call:
 
     def _choose(self, now: float) -> Pod | None:
         """Choose another pod than those that failed, and another cohort where that saves time."""
-        names = [c.name for c in self._ask.cohorts if c.name not in self._spent]
-        busy = {attempt.pod for attempt in self._running} | self._refused
-        pods = self._pods.ready(self._ask.pool, names)
+        ask = self._ask
+        if self.last is None:
+            return self._pods.pick(self._pods.ready(ask.pool, ask.cohorts), now)
+        pods = self._pods.ready(ask.pool, ask.cohorts.keys() - self._spent)
         if not pods and self._spent:
-            pods = self._pods.ready(self._ask.pool, list(self._spent))
+            pods = self._pods.ready(ask.pool, self._spent)
+        busy = {attempt.pod for attempt in self._running} | self._refused
         pod = self._pods.pick(pods, now, avoid=busy)
-        if pod is None and self.last is not None and self.last.pod in pods:
+        if pod is None and self.last.pod in pods:
             # The only pod: a new connection, or a pause, may do.
             return self.last.pod if self.last.kind not in COSTLY and not self._running else None
         return pod
@@ -345,18 +376,15 @@ class Call:
         if self._traffic.spend():
             self._open(now, hedge=True)
 
-    @property
-    def _beat(self) -> float:
-        return min(self._patience.beat, self._ask.deadline.beat)
-
     def _watch(self, now: float) -> None:
         """Set the one timer to what is due next: cheaper than a timeout around every token."""
-        due = [self._ask.deadline.stop_at, self._told + self._beat]
-        due += map(self._silence_ends, self._running)
+        due = min(self._ask.deadline.stop_at, self._told + self._beat)
+        for attempt in self._running:
+            due = min(due, self._silence_ends(attempt))
         if not self._running:
-            due.append(self._open_at)
+            due = min(due, self._open_at)
         if self._hedge_at is not None:
-            due.append(self._hedge_at)
+            due = min(due, self._hedge_at)
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self._loop.call_at(max(now + 0.0005, min(due)), self._wake)
+        self._timer = self._loop.call_at(max(now + SOON, due), self._wake)

@@ -58,6 +58,4 @@ class ChooseModel:
         return PASS
 
     def _ready(self, model: Model) -> bool:
-        if model.body.suspended:
-            return False
-        return bool(self.pods.ready(model.pool, [cohort.name for cohort in model.body.cohorts]))
+        return not model.body.suspended and bool(self.pods.ready(model.pool, model.cohorts))

@@ -4,7 +4,7 @@ Pods are watched directly and not through a Service: a pod that is going to stop
 when its deletion is announced, before it stops, and its connections are let go with it.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Container, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from headgate_api.labels import COHORT, HTTP_PORT, MODEL_UID
@@ -40,8 +40,10 @@ class Pod:
         self._resting = Resting()
         self._failures = 0  # in a row
         self._ejections = 0  # in a row
-        self._aside_until = 0.0
-        self._ejected_until = 0.0
+        self.aside_until = 0.0
+        """Until then it is asked only where there is no other."""
+        self.ejected_until = 0.0
+        self.address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
     def take(self) -> Upstream | None:
         """Take a connection that rests, if there is one."""
@@ -61,7 +63,7 @@ class Pod:
 
     def answered(self) -> None:
         self._failures = self._ejections = 0
-        self._aside_until = self._ejected_until = 0.0
+        self.aside_until = self.ejected_until = 0.0
 
     def failed(self, now: float) -> int:
         """Set the pod aside for a while, longer each time: failing fast must not attract load.
@@ -70,7 +72,7 @@ class Pod:
             How often it failed in a row.
         """
         self._failures += 1
-        self._aside_until = now + min(LONGEST_ASIDE, 2.0 ** min(self._failures - 1, 16))
+        self.aside_until = now + min(LONGEST_ASIDE, 2.0 ** min(self._failures - 1, 16))
         return self._failures
 
     def eject(self, now: float, base: float) -> None:
@@ -78,14 +80,7 @@ class Pod:
         seconds = min(base * 2.0 ** min(self._ejections, 16), max(base, LONGEST_EJECTION))
         self._ejections += 1
         self._failures = 0
-        self._ejected_until = now + seconds
-
-    def aside(self, now: float) -> bool:
-        """Whether it is asked only where there is no other."""
-        return now < self._aside_until
-
-    def ejected(self, now: float) -> bool:
-        return now < self._ejected_until
+        self.ejected_until = now + seconds
 
 
 class Pods:
@@ -116,27 +111,32 @@ class Pods:
         if before is not None:
             self._remove((namespace, name), before)
 
-    def ready(self, pool: Pool, cohorts: Iterable[str]) -> list[Pod]:
+    def ready(self, pool: Pool, cohorts: Collection[str]) -> Sequence[Pod]:
         """List the pods of these cohorts that may be asked."""
         found = self._pools.get(pool)
         if found is None:
-            return []
+            return ()
+        if len(cohorts) == 1:  # as nearly always: no new list for each request
+            (only,) = cohorts
+            return found.get(only, ())
         return [pod for cohort in cohorts for pod in found.get(cohort, ())]
 
-    def pick(self, pods: list[Pod], now: float, *, avoid: Collection[Pod] = ()) -> Pod | None:
+    def pick(self, pods: Sequence[Pod], now: float, *, avoid: Container[Pod] = ()) -> Pod | None:
         """Choose the least busy of `pods`; of equals, each in its turn.
 
         Pods that are ejected or failed lately are chosen only when there is no other, so that a
         model whose pods all fail is still tried. Those in `avoid` are never chosen.
         """
         self._turn += 1
-        start = self._turn % len(pods) if pods else 0
         best: Pod | None = None
         best_rank = (True, True, 0)
-        for pod in pods[start:] + pods[:start]:
-            rank = (pod.ejected(now), pod.aside(now), pod.in_flight)
-            if pod not in avoid and (best is None or rank < best_rank):
-                best, best_rank = pod, rank
+        count = len(pods)
+        for i in range(self._turn, self._turn + count):
+            pod = pods[i % count]
+            if pod not in avoid:
+                rank = (now < pod.ejected_until, now < pod.aside_until, pod.in_flight)
+                if best is None or rank < best_rank:
+                    best, best_rank = pod, rank
         return best
 
     def failed(self, pod: Pod, now: float, policy: OutlierBody) -> bool:
@@ -148,7 +148,7 @@ class Pods:
         if pod.failed(now) < policy.consecutive_failures:
             return False
         peers = [p for found in self._pools.get(pod.pool, {}).values() for p in found]
-        ejected = sum(peer.ejected(now) for peer in peers)
+        ejected = sum(now < peer.ejected_until for peer in peers)
         if (ejected + 1) * 100 > policy.max_ejection_percent * len(peers):
             return False
         pod.eject(now, policy.base_ejection)

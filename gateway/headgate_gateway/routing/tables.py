@@ -1,6 +1,6 @@
 """What gateways look up for every request, compiled from a snapshot's entries."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Final, NamedTuple, TypeAlias
@@ -8,6 +8,7 @@ from typing import Final, NamedTuple, TypeAlias
 from headgate_api.errors import TerminalError
 from headgate_api.snapshot import (
     ApiKey,
+    Cohort,
     Entry,
     Identity,
     ModelBody,
@@ -53,6 +54,8 @@ class Model:
     identity: Identity
     pool: Pool
     body: ModelBody
+    cohorts: Mapping[str, Cohort]
+    """Of `body`, by name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +147,8 @@ def compile_entry(entry: Entry) -> Compiled:
         case TenantBody() as body:
             return Tenant(entry.namespace, body, tuple(map(_digest, body.keys)))
         case ModelBody() as body:
-            return Model(identity, Pool(entry.namespace, entry.uid), body)
+            cohorts = {cohort.name: cohort for cohort in body.cohorts}
+            return Model(identity, Pool(entry.namespace, entry.uid), body, cohorts)
         case RouteBody() as body:
             return Route(identity, body)
         case SafetyBody() as body:
