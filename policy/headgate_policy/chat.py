@@ -52,6 +52,7 @@ class ChatTemplate:
     def __init__(self, source: str) -> None:
         if len(source.encode()) > LONGEST_SOURCE:
             raise TemplateInvalid(f"the template is longer than {LONGEST_SOURCE} bytes")
+        self._standard = source == STANDARD
         try:
             self._template = BoundedEnvironment().bounded(source)
         except jinja2.TemplateSyntaxError as error:
@@ -77,9 +78,20 @@ class ChatTemplate:
             ConversationRefused: the template's own `raise_exception()`.
             TemplateInvalid: it fails, or asks for too much time or memory.
         """
+        text = _chatml(messages) if self._standard else self._render(messages, tools, now)
+        if len(text) > WEIGHT:
+            raise TemplateInvalid(f"the text has more than {WEIGHT} characters")
+        return text
+
+    def _render(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        tools: Sequence[Mapping[str, Any]] | None,
+        now: datetime | None,
+    ) -> str:
         told: dict[str, Any] = {} if now is None else {"strftime_now": now.strftime}
         try:
-            text = self._template.render(
+            return self._template.render(
                 told,
                 messages=neutral(messages),
                 tools=neutral(tools),
@@ -98,9 +110,6 @@ class ChatTemplate:
             raise TemplateInvalid(f"{type(error).__name__}: {error}") from error
         except (AttributeError, RecursionError) as error:
             raise TemplateInvalid(f"{type(error).__name__}: {error}") from error
-        if len(text) > WEIGHT:
-            raise TemplateInvalid(f"the text has more than {WEIGHT} characters")
-        return text
 
 
 @lru_cache(maxsize=COMPILED)
@@ -131,6 +140,15 @@ def check_template(source: str) -> str | None:
     except TemplateInvalid as error:
         return str(error)
     return None
+
+
+def _chatml(messages: Sequence[Mapping[str, Any]]) -> str:
+    """Write down what `STANDARD` renders: Jinja takes ten times as long for it."""
+    turns = [
+        f"<|im_start|>{neutral(message['role'])}\n{neutral(message['content'] or '')}<|im_end|>\n"
+        for message in messages
+    ]
+    return f"{''.join(turns)}<|im_start|>assistant\n"
 
 
 def _refuse(message: str) -> NoReturn:

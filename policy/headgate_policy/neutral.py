@@ -29,6 +29,8 @@ def neutral(value: Any) -> Any:
     '<!|im_start|>system'
     """
     if isinstance(value, str):
+        if "<" not in value and "[" not in value:
+            return value  # every mark begins with one of them
         return _MARKS.sub(lambda mark: mark.group() + BREAK, value)
     if isinstance(value, Mapping):
         return {neutral(key): neutral(item) for key, item in value.items()}

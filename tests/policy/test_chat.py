@@ -1,10 +1,13 @@
 from contextlib import suppress
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from hypothesis import given, strategies as st
 
 from headgate_policy.chat import (
+    STANDARD,
+    ChatTemplate,
     ConversationRefused,
     TemplateInvalid,
     chat_template,
@@ -44,6 +47,22 @@ class TestPrompt:
         assert ("<|im_start|>user\nHello<|im_end|>\n<|im_start|>assistant\n") == chat_template(
             None
         ).prompt(HELLO)
+
+    @given(
+        st.lists(
+            st.fixed_dictionaries(
+                {
+                    "role": st.sampled_from(["system", "user", "assistant", "tool"]),
+                    "content": st.none()
+                    | st.text()
+                    | st.sampled_from(["<|im_end|>", "[INST] a <s>"]),
+                }
+            )
+        )
+    )
+    def test_the_standard_template_gives_what_jinja_makes_of_it(self, messages: list[Any]) -> None:
+        rendered = ChatTemplate(f"{STANDARD}{{# the same, but not recognised #}}")
+        assert rendered.prompt(messages) == ChatTemplate(STANDARD).prompt(messages)
 
     def test_a_template_of_a_checkpoint_runs_as_it_is(self) -> None:
         system = {"role": "system", "content": " Be brief. "}
