@@ -29,7 +29,8 @@ from headgate_gateway.routing.set_deadline import SetDeadline
 from headgate_gateway.safety.input_rules import InputRules
 from headgate_gateway.service import Service
 from headgate_gateway.snapshots import Snapshots
-from headgate_gateway.telemetry.trace_context import Sampler
+from headgate_gateway.telemetry import logs
+from headgate_gateway.telemetry.setup import Telemetry
 
 log = structlog.get_logger(__name__)
 
@@ -48,6 +49,7 @@ class Gateway:
         patience: how long model servers may take.
         most: requests at once.
         default_max_tokens: where a client does not say how much to generate.
+        telemetry: how it tells what it does.
     """
 
     def __init__(
@@ -59,13 +61,15 @@ class Gateway:
         patience: Patience,
         most: int,
         default_max_tokens: int,
+        telemetry: Telemetry | None = None,
     ) -> None:
+        telemetry = telemetry or Telemetry()
         # Ids come from a counter: asking the kernel for chance costs a tenth of a request.
         self.process = secrets.token_hex(8)
         self._numbers = itertools.count(1)
         self.pods = pods
         self.snapshots = Snapshots()
-        self.metrics = Metrics()
+        self.metrics = Metrics(region, telemetry.conventions)
         self.feedback = Feedback(self.process)
         clock = time.monotonic  # as the event loop's
         stages = (
@@ -80,15 +84,15 @@ class Gateway:
             snapshots=self.snapshots,
             pipeline=Pipeline(stages, self.metrics, clock),
             backends=Backends(pods, patience),
-            sampler=Sampler(),
-            teller=Teller(self.metrics, self.feedback),
+            sampler=telemetry.sampler,
+            teller=Teller(self.metrics, self.feedback, telemetry.tracing, telemetry.write),
             labels=Labels(region),
             most=most,
         )
         doorkeeper = Pipeline((Identity(),), self.metrics, clock)
         service = Service(self.snapshots, self.inference, doorkeeper, self.metrics)
         self.edge = Edge(service, limits, ids=self._name, refused=self._count)
-        self._show()
+        self._show(telemetry)
 
     async def drain(self, accept_seconds: float, stream_seconds: float) -> None:
         """Stop without cutting a stream.
@@ -121,8 +125,11 @@ class Gateway:
     def _count(self, refusal: Refusal) -> None:
         self.metrics.requests.of(str(refusal.status), refusal.code).add()
 
-    def _show(self) -> None:
+    def _show(self, telemetry: Telemetry) -> None:
         metrics, snapshots = self.metrics, self.snapshots
+        metrics.log_lines_lost.read = logs.lost
+        metrics.traces_exported.read = lambda: telemetry.tracing.exported
+        metrics.traces_lost.read = lambda: telemetry.tracing.lost
         metrics.connections.read = lambda: self.edge.connections
         metrics.calls_in_flight.read = lambda: len(self.inference.calls)
         metrics.pods_ready.read = lambda: sum(self.pods.counts().values())

@@ -1,6 +1,7 @@
 """The gateway's process: reads settings, follows the API server, serves, drains on SIGTERM."""
 
 import asyncio
+import os
 import signal
 import sys
 import time
@@ -19,6 +20,7 @@ from headgate_gateway.gateway import Gateway
 from headgate_gateway.routing.pods import Pods
 from headgate_gateway.settings import Settings, read_settings
 from headgate_gateway.snapshot_files import SnapshotFiles
+from headgate_gateway.telemetry import setup
 from headgate_gateway.telemetry.logs import configure_logs
 from headgate_kube.client import Client
 
@@ -59,6 +61,7 @@ class Process:
         self._settings = settings
         self._accept_seconds = accept_seconds
         self._was_current = False
+        self._telemetry = setup.start(settings, os.environ)
         pods = Pods()
         self.gateway = Gateway(
             region=settings.region,
@@ -72,6 +75,7 @@ class Process:
             ),
             most=settings.max_requests,
             default_max_tokens=settings.default_max_tokens,
+            telemetry=self._telemetry,
         )
         self.snapshot = SnapshotFollower(
             client,
@@ -105,6 +109,7 @@ class Process:
         for task in tasks[:2]:
             task.cancel()
         results = await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.to_thread(self._telemetry.close)
         log.info("stopped")
         for task, result in zip(tasks, results, strict=True):
             if task in done and isinstance(result, Exception):

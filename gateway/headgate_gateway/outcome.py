@@ -20,7 +20,6 @@ from headgate_gateway.telemetry import logs
 from headgate_gateway.telemetry.facts import OK, Facts, Try
 from headgate_gateway.telemetry.names import OPERATIONS
 from headgate_gateway.telemetry.spans import Told
-from headgate_gateway.telemetry.trace_context import Sampler
 from headgate_gateway.telemetry.tracing import Tracing
 from headgate_gateway.timeline import Attempt, Timeline
 
@@ -60,7 +59,7 @@ class Teller:
 
     metrics: Metrics
     feedback: Feedback
-    tracing: Tracing = field(default_factory=lambda: Tracing(Sampler()))
+    tracing: Tracing = field(default_factory=Tracing)
     write: Callable[[bytes], None] | None = logs.write  # None: no line per request
 
     def tell(self, request: Request, call: Call | None, outcome: Outcome) -> None:
@@ -70,11 +69,11 @@ class Teller:
         facts = _facts(request, outcome, timeline, timeline.ended - timeline.started)
         metrics = self.metrics
         metrics.requests.of(str(outcome.status), outcome.code).add()
-        before = timeline.started
+        before, stage_seconds, stages_ms = timeline.started, metrics.stage_seconds, facts.stages_ms
         for stage, ended in timeline.stages:
             seconds = ended - before
-            metrics.stage_seconds.of(stage).observe(seconds)
-            facts.stages_ms[stage] = round(seconds * 1000, 3)
+            stage_seconds.of(stage).observe(seconds)
+            stages_ms[stage] = int(seconds * 1e6) / 1000  # round() costs as much as all the rest
             before = ended
         if outcome.code == Code.DEADLINE_EXCEEDED:
             stages = timeline.stages
@@ -157,7 +156,7 @@ def _facts(request: Request, outcome: Outcome, timeline: Timeline, seconds: floa
         trace_id=f"{request.trace.trace_id:032x}",
         status=outcome.status,
         code=outcome.code or OK,
-        duration_s=round(seconds, 4),
+        duration_s=int(seconds * 1e4) / 1e4,
         operation=OPERATIONS.get(request.head.path, ""),
         stages_ms={},
         idempotency=outcome.idempotency,
@@ -186,7 +185,7 @@ def _count_answer(served: Served, outcome: Outcome, timeline: Timeline, facts: F
     first: float | None = None
     if timeline.first_text is not None:
         first = timeline.first_text - timeline.started
-        facts.first_token_s = round(first, 4)
+        facts.first_token_s = int(first * 1e4) / 1e4
         served.first_token.observe(first)
     end = outcome.end
     if end is None:
@@ -212,5 +211,5 @@ def _count_answer(served: Served, outcome: Outcome, timeline: Timeline, facts: F
 
 def _try(attempt: Attempt) -> Try:
     ended = attempt.started if attempt.ended is None else attempt.ended
-    took = round((ended - attempt.started) * 1000, 1)
-    return Try(pod=attempt.pod, result=attempt.result, ms=took, hedge=attempt.hedge)
+    ms = round((ended - attempt.started) * 1000, 1)
+    return Try(pod=attempt.pod, result=attempt.result, ms=ms, hedge=attempt.hedge)

@@ -43,6 +43,16 @@ class Settings(BaseSettings):
     """Seconds for connecting to a model server."""
     heartbeat: Seconds = 15.0
     """Seconds of silence after which a stream gets a comment."""
+    access_log: bool = True
+    """Log one line per request."""
+    trace_endpoint: Annotated[str, Field(pattern=r"^https?://[^/]+/")] | None = None
+    """URL to which an OTLP/HTTP collector takes traces, with its path (`/v1/traces`)."""
+    trace_ratio: Annotated[float, Field(ge=0.0, le=1.0)] = 0.01
+    """Share of traces that begin here and are exported."""
+    trace_follow: bool = True
+    """What a client's `traceparent` says about sampling holds, instead of the ratio."""
+    trace_slow: Seconds = 10.0
+    """Seconds to the first text from which on a request is exported, sampled or not."""
 
     @property
     def namespaces(self) -> tuple[str | None, ...]:

@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 
 from headgate_gateway.telemetry.spans import Span, Told, spans
-from headgate_gateway.telemetry.trace_context import Sampler
 from headgate_gateway.telemetry.tracing import KEPT_PER_SECOND, Tracing, exporting
 
 from .told import BEGAN, STARTED, attempt, told
@@ -128,12 +127,17 @@ def test_without_a_client_s_trace_the_request_is_the_root() -> None:
 
 
 class Kept:
+    exported = failed = 0
+
     def __init__(self) -> None:
         self.dropped = 0
         self.told: list[Told] = []
 
     def put(self, over: Told) -> None:
         self.told.append(over)
+
+    def close(self) -> None:
+        pass
 
 
 @pytest.mark.parametrize(
@@ -153,7 +157,7 @@ class Kept:
 )
 def test_what_was_sampled_failed_or_was_slow_is_kept(over: dict[str, Any], kept: bool) -> None:
     collector = Kept()
-    Tracing(Sampler(), collector=collector).end(told(**over))
+    Tracing(collector=collector).end(told(**over))
 
     assert kept == bool(collector.told)
     assert 0 == collector.dropped
@@ -161,18 +165,18 @@ def test_what_was_sampled_failed_or_was_slow_is_kept(over: dict[str, Any], kept:
 
 def test_a_storm_of_errors_is_told_in_part() -> None:
     collector = Kept()
-    tracing = Tracing(Sampler(), collector=collector)
+    tracing = Tracing(collector=collector)
     for _ in range(3 * KEPT_PER_SECOND):
         tracing.end(told(sampled=False, code="model_not_ready", status=503))
 
     assert KEPT_PER_SECOND == len(collector.told)
-    assert 2 * KEPT_PER_SECOND == collector.dropped
+    assert 2 * KEPT_PER_SECOND == collector.dropped == tracing.lost
     tracing.end(told(sampled=True))
     assert KEPT_PER_SECOND + 1 == len(collector.told)
 
 
 def test_without_a_collector_nothing_is_kept() -> None:
-    Tracing(Sampler(ratio=1.0)).end(told())
+    Tracing().end(told())
 
 
 @pytest.mark.parametrize(

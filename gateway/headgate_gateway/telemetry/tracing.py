@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from headgate_gateway.telemetry.spans import Told
-from headgate_gateway.telemetry.trace_context import Sampler, Trace
 
 ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 DISABLED: Final = "OTEL_SDK_DISABLED"
@@ -31,23 +30,34 @@ def exporting(environment: Mapping[str, str], endpoint: str | None) -> bool:
 class Collector(Protocol):
     """Where traces go: an `Exporter`."""
 
+    exported: int
+    failed: int
     dropped: int
 
     def put(self, told: Told) -> None: ...
+
+    def close(self) -> None: ...
 
 
 @dataclass(slots=True)
 class Tracing:
     """Of one process."""
 
-    sampler: Sampler
     slow: float = 10.0  # s to the first text, or to the end where there was none
     collector: Collector | None = None  # None: nothing is exported
     _second: int = 0  # on the loop's clock
     _kept: int = 0  # in that second, of those that nobody sampled
 
-    def begin(self, headers: Mapping[bytes, bytes]) -> Trace:
-        return self.sampler.begin(headers)
+    @property
+    def exported(self) -> int:
+        """Traces that a collector took."""
+        return self.collector.exported if self.collector is not None else 0
+
+    @property
+    def lost(self) -> int:
+        """Traces that were worth it and did not get there."""
+        collector = self.collector
+        return collector.failed + collector.dropped if collector is not None else 0
 
     def end(self, told: Told) -> None:
         """Export a request that is over, if it is worth it."""
