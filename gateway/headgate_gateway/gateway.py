@@ -18,6 +18,9 @@ from headgate_gateway.edge.limits import Limits
 from headgate_gateway.edge.parse import Parse
 from headgate_gateway.edge.server import Edge
 from headgate_gateway.feedback import Feedback
+from headgate_gateway.idempotency.keyed import Idempotency
+from headgate_gateway.idempotency.recording import Room
+from headgate_gateway.idempotency.store import Store
 from headgate_gateway.inference import Inference, Labels
 from headgate_gateway.metrics import Metrics
 from headgate_gateway.outcome import Teller
@@ -38,6 +41,9 @@ DRAINING: Final = Refusal(
     Code.GATEWAY_DRAINING, 503, "This gateway stops. Try again.", retry_after=1
 )
 
+ANSWERS_BYTES: Final = 64 * 1024 * 1024
+"""Memory for answers that are to be remembered, while they are given."""
+
 
 class Gateway:
     """One data port.
@@ -50,6 +56,8 @@ class Gateway:
         most: requests at once.
         default_max_tokens: where a client does not say how much to generate.
         telemetry: how it tells what it does.
+        keys: where Idempotency-Keys are remembered; None: requests with one are refused.
+        answer_bytes: the largest answer that is remembered.
     """
 
     def __init__(
@@ -62,6 +70,8 @@ class Gateway:
         most: int,
         default_max_tokens: int,
         telemetry: Telemetry | None = None,
+        keys: Store | None = None,
+        answer_bytes: int = 1024 * 1024,
     ) -> None:
         telemetry = telemetry or Telemetry()
         # Ids come from a counter: asking the kernel for chance costs a tenth of a request.
@@ -72,9 +82,8 @@ class Gateway:
         self.metrics = Metrics(region, telemetry.conventions)
         self.feedback = Feedback(self.process)
         clock = time.monotonic  # as the event loop's
+        self.idempotency = Idempotency(keys, self.metrics, Room(answer_bytes, ANSWERS_BYTES))
         stages = (
-            Identity(),
-            Parse(),
             ChooseModel(pods),
             SetDeadline(),
             InputRules(self.metrics),
@@ -82,6 +91,8 @@ class Gateway:
         )
         self.inference = Inference(
             snapshots=self.snapshots,
+            entry=Pipeline((Identity(), Parse()), self.metrics, clock),
+            idempotency=self.idempotency,
             pipeline=Pipeline(stages, self.metrics, clock),
             backends=Backends(pods, patience),
             sampler=telemetry.sampler,
@@ -110,6 +121,7 @@ class Gateway:
             self.inference.stop(DRAINING)
             if not await self._emptied(2.0):
                 self.edge.abort()
+        await self.idempotency.close()
 
     async def _emptied(self, seconds: float) -> bool:
         try:
@@ -131,6 +143,8 @@ class Gateway:
         metrics.traces_exported.read = lambda: telemetry.tracing.exported
         metrics.traces_lost.read = lambda: telemetry.tracing.lost
         metrics.connections.read = lambda: self.edge.connections
+        metrics.idempotency_keys_held.read = lambda: self.idempotency.held
+        metrics.idempotency_file_bytes.read = lambda: self.idempotency.file_bytes
         metrics.calls_in_flight.read = lambda: len(self.inference.calls)
         metrics.pods_ready.read = lambda: sum(self.pods.counts().values())
         metrics.snapshot_epoch.read = lambda: snapshots.report.epoch

@@ -17,6 +17,7 @@ from headgate_gateway.calls.call import Patience
 from headgate_gateway.edge.limits import Limits
 from headgate_gateway.follow import PodFollower, SnapshotFollower
 from headgate_gateway.gateway import Gateway
+from headgate_gateway.idempotency.choose import chosen_store
 from headgate_gateway.routing.pods import Pods
 from headgate_gateway.settings import Settings, read_settings
 from headgate_gateway.snapshot_files import SnapshotFiles
@@ -76,6 +77,8 @@ class Process:
             most=settings.max_requests,
             default_max_tokens=settings.default_max_tokens,
             telemetry=self._telemetry,
+            keys=chosen_store(settings),
+            answer_bytes=settings.idempotency_answer_bytes,
         )
         self.snapshot = SnapshotFollower(
             client,

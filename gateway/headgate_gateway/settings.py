@@ -1,9 +1,9 @@
 """Settings of a gateway process: read once, before anything listens. Policy lives in snapshots."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, ValidationError
+from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from headgate_api.errors import TerminalError
@@ -53,6 +53,22 @@ class Settings(BaseSettings):
     """What a client's `traceparent` says about sampling holds, instead of the ratio."""
     trace_slow: Seconds = 10.0
     """Seconds to the first text from which on a request is exported, sampled or not."""
+    idempotency_store: Literal["none", "embedded", "valkey"] = "none"
+    """Where Idempotency-Keys are remembered: `none`, `embedded` (one gateway) or `valkey`."""
+    idempotency_dir: Path = Path("/var/lib/headgate/idempotency")
+    """Folder of the embedded store's file."""
+    idempotency_file_bytes: Annotated[int, Field(ge=1024**2, le=1024**4)] = 512 * 1024 * 1024
+    """Largest size of that file. It keeps answers up to 80 % of it, and keys in the rest."""
+    idempotency_url: SecretStr = SecretStr("")
+    """URL of the Valkey or Redis server: `rediss://user:password@host:6379/0`."""
+    idempotency_answer_bytes: Annotated[int, Field(ge=1024, le=16 * 1024**2)] = 1024 * 1024
+    """Largest answer that is remembered. Of a larger one only the key is."""
+
+    @model_validator(mode="after")
+    def _has_a_url(self) -> Self:
+        if self.idempotency_store == "valkey" and not self.idempotency_url.get_secret_value():
+            raise ValueError("IDEMPOTENCY_STORE=valkey needs IDEMPOTENCY_URL")
+        return self
 
     @property
     def namespaces(self) -> tuple[str | None, ...]:

@@ -26,6 +26,7 @@ from headgate_api.snapshot import (
 from headgate_gateway.calls.call import Patience
 from headgate_gateway.edge.limits import Limits
 from headgate_gateway.gateway import Gateway
+from headgate_gateway.idempotency.store import Store
 from headgate_gateway.routing.pods import Pods
 from headgate_policy.snapshot import compile_shards, make_entry
 
@@ -132,6 +133,8 @@ async def start() -> AsyncIterator[Start]:
         limits: Limits | None = None,
         patience: Patience | None = None,
         most: int = 100,
+        keys: Store | None = None,
+        answer_bytes: int = 1024 * 1024,
     ) -> Running:
         port = 0
         upstreams = []
@@ -147,6 +150,8 @@ async def start() -> AsyncIterator[Start]:
             patience=patience or Patience(),
             most=most,
             default_max_tokens=64,
+            keys=keys,
+            answer_bytes=answer_bytes,
         )
         for number in range(1, len(scripts) + 1):
             pods.put(pod(f"pod-{number}", f"127.0.0.{number}"))
@@ -162,5 +167,6 @@ async def start() -> AsyncIterator[Start]:
         running.gateway.edge.close_listener()
         running.gateway.edge.abort()
         await running.gateway.edge.emptied()
+        await running.gateway.idempotency.close()
         for upstream in running.upstreams:
             await upstream.stop()

@@ -22,10 +22,10 @@ from headgate_gateway.idempotency.store import (
     LEASE,
     NOT_KEPT,
     OTHER_BODY,
-    Answer,
     Claim,
     Found,
     InWork,
+    Kept,
     decode,
 )
 from headgate_gateway.idempotency.valkey import ValkeyStore
@@ -34,7 +34,7 @@ from .idempotency_grounds import Ground, OnSqlite, OnValkey
 from .valkey import valkey
 
 OWNERS = count()
-ANSWER = Answer(((b"content-type", b"application/json"),), False, b'{"text": "\xe4\xbd\xa0"}')
+KEPT = Kept(((b"content-type", b"application/json"),), False, b'{"text": "\xe4\xbd\xa0"}')
 
 
 def claim(key: str = "order-7", body: str = "Hello") -> Claim:
@@ -81,14 +81,14 @@ async def test_another_body_is_told_so_while_the_first_is_in_work_and_after(
     first = claim()
     await ground.store.claim(first)
     assert OTHER_BODY == await ground.store.claim(claim(body="Bye"))
-    ground.store.finish(first, ANSWER)
+    ground.store.finish(first, KEPT)
 
     assert OTHER_BODY == await ground.store.claim(claim(body="Bye"))
 
 
-@pytest.mark.parametrize("outcome", [ANSWER, NOT_KEPT, Answer((), True, b"\x00" * 100_000)])
+@pytest.mark.parametrize("outcome", [KEPT, NOT_KEPT, Kept((), True, b"\x00" * 100_000)])
 async def test_an_outcome_is_found_by_who_asks_next_and_by_the_next_gateway(
-    ground: Ground, outcome: Answer
+    ground: Ground, outcome: Kept
 ) -> None:
     first = claim()
     await ground.store.claim(first)
@@ -102,11 +102,11 @@ async def test_an_outcome_is_found_by_who_asks_next_and_by_the_next_gateway(
 async def test_an_outcome_is_kept_for_a_day_and_then_the_key_is_free(ground: Ground) -> None:
     first = claim()
     await ground.store.claim(first)
-    ground.store.finish(first, ANSWER)
-    assert ANSWER == await ground.store.claim(claim())
+    ground.store.finish(first, KEPT)
+    assert KEPT == await ground.store.claim(claim())
 
     await ground.later(KEEP - 60)
-    assert ANSWER == await ground.store.claim(claim())
+    assert KEPT == await ground.store.claim(claim())
     await ground.later(61)
     assert CLAIMED == await ground.store.claim(claim(body="Bye"))
 
@@ -148,7 +148,7 @@ async def test_who_lost_its_lease_cannot_touch_the_next_one_s_claim(ground: Grou
     assert CLAIMED == await ground.store.claim(next_one)
     ground.store.renew([late])
     ground.store.release(late)
-    ground.store.finish(late, ANSWER)
+    ground.store.finish(late, KEPT)
 
     assert isinstance(await ground.store.claim(claim()), InWork)
     ground.store.finish(next_one, NOT_KEPT)
@@ -159,9 +159,9 @@ async def test_who_lost_its_lease_is_still_heard_where_nobody_took_the_key(groun
     late = claim()
     await ground.store.claim(late)
     await ground.later(LEASE + 1)
-    ground.store.finish(late, ANSWER)
+    ground.store.finish(late, KEPT)
 
-    assert ANSWER == await ground.store.claim(claim())
+    assert KEPT == await ground.store.claim(claim())
 
 
 async def test_a_claim_that_is_repeated_by_its_owner_is_still_its_own(ground: Ground) -> None:
@@ -188,14 +188,14 @@ async def test_who_is_cancelled_while_it_asks_holds_nothing(ground: Ground) -> N
 async def test_a_closed_store_gives_nothing_away(ground: Ground) -> None:
     first = claim()
     await ground.store.claim(first)
-    ground.store.finish(first, ANSWER)
+    ground.store.finish(first, KEPT)
     await ground.store.close()
 
     with pytest.raises(Unavailable):
         await ground.store.claim(claim())
     ground.store.release(first)  # a straggler
     await ground.restart()
-    assert ANSWER == await ground.store.claim(claim())
+    assert KEPT == await ground.store.claim(claim())
 
 
 def test_what_another_release_wrote_is_known_to_be_answered() -> None:
@@ -264,7 +264,7 @@ async def test_a_file_of_a_later_release_is_not_touched(tmp_path: Path) -> None:
 
 async def test_a_full_file_still_honours_keys_and_keeps_no_more_answers(tmp_path: Path) -> None:
     ground = OnSqlite(tmp_path)
-    large = Answer((), False, b"x" * 500_000)
+    large = Kept((), False, b"x" * 500_000)
     found = []
     for number in range(20):
         first = claim(f"key-{number}")
@@ -295,7 +295,7 @@ async def test_keys_beyond_the_file_s_size_are_refused_and_what_is_over_is_still
             held.append(one)
     assert "database or disk is full" == logs[0]["error"]
     for one in held[:3]:
-        ground.store.finish(one, ANSWER)
+        ground.store.finish(one, KEPT)
     asked = [ground.store.claim(Claim(one.key, one.fingerprint, "next")) for one in held[:3]]
     assert [NOT_KEPT] * 3 == await asyncio.gather(*asked)
     await ground.close()
@@ -315,8 +315,8 @@ async def test_old_keys_make_room_by_and_by(tmp_path: Path) -> None:
     for number in range(1000):
         first = claim(f"key-{number}")
         await ground.store.claim(first)
-        ground.store.finish(first, ANSWER)
-    assert ANSWER == await ground.store.claim(claim("key-999"))  # what was asked before is done
+        ground.store.finish(first, KEPT)
+    assert KEPT == await ground.store.claim(claim("key-999"))  # what was asked before is done
     await ground.later(KEEP + 1)
     for number in range(5):
         await ground.store.claim(claim(f"new-{number}"))
@@ -335,11 +335,11 @@ async def test_two_gateways_share_keys(server: tuple[str, Server]) -> None:
     first = claim()
     assert CLAIMED == await one.store.claim(first)
     assert isinstance(await other.claim(claim()), InWork)
-    one.store.finish(first, ANSWER)
+    one.store.finish(first, KEPT)
     found: Found = CLAIMED
-    while found != ANSWER:
+    while found != KEPT:
         found = await other.claim(claim())
-        assert isinstance(found, InWork | Answer)
+        assert isinstance(found, InWork | Kept)
 
     await other.close()
     await one.close()
@@ -362,17 +362,17 @@ async def test_without_the_server_nothing_is_given_and_what_is_over_is_told_late
         first = claim()
         await ground.store.claim(first)
         server.freeze()
-        ground.store.finish(first, ANSWER)
+        ground.store.finish(first, KEPT)
         with capture_logs() as logs, pytest.raises(Unavailable):
             await ground.store.claim(claim("other"))
         assert "idempotency store failed" == logs[0]["event"]
         server.thaw()
 
         found: Found | None = None
-        while found != ANSWER:
+        while found != KEPT:
             with contextlib.suppress(Unavailable):
                 found = await ground.store.claim(claim())
-                assert isinstance(found, InWork | Answer), "never free"
+                assert isinstance(found, InWork | Kept), "never free"
         await ground.close()
 
 

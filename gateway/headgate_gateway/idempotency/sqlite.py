@@ -116,8 +116,7 @@ class SqliteStore:
         self._table: Table | None = None
         self._undone: list[Job] = []
         self._told = ""  # the fault that was logged last
-        self.bytes = 0
-        """In use of the file."""
+        self.file_bytes = 0
         self._thread = threading.Thread(target=self._work, name="idempotency", daemon=True)
         self._thread.start()
 
@@ -185,7 +184,7 @@ class SqliteStore:
         if self._table is None:
             self._table = Table(self._path, self._most_bytes, self._clock)
         found = self._table.run(batch)
-        self.bytes = self._table.bytes
+        self.file_bytes = self._table.bytes
         return found
 
     def _salvage(self, batch: Batch) -> None:

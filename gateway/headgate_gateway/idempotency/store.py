@@ -26,7 +26,7 @@ class Claim:
     owner: str  # the request: nobody else finishes, releases or renews it
 
 
-class Answer(msgspec.Struct, frozen=True, array_like=True):
+class Kept(msgspec.Struct, frozen=True, array_like=True):
     """An answer that began with status 200, as it left; fields are added at the end only."""
 
     headers: tuple[tuple[bytes, bytes], ...]
@@ -56,14 +56,14 @@ class OtherBody:
     """The key belongs to a request with another body."""
 
 
-Outcome: TypeAlias = Answer | NotKept
+Outcome: TypeAlias = Kept | NotKept
 Found: TypeAlias = Claimed | InWork | OtherBody | Outcome
 
 NOT_KEPT: Final = NotKept()
 CLAIMED: Final = Claimed()
 OTHER_BODY: Final = OtherBody()
 
-_DECODER: Final = msgspec.msgpack.Decoder(Answer)
+_DECODER: Final = msgspec.msgpack.Decoder(Kept)
 
 
 def encode(outcome: Outcome) -> bytes:
@@ -74,7 +74,7 @@ def encode(outcome: Outcome) -> bytes:
 def decode(data: bytes) -> Outcome:
     """Inverse of `encode`.
 
-    >>> decode(encode(Answer(((b"content-type", b"text/plain"),), False, b"Hi"))).body
+    >>> decode(encode(Kept(((b"content-type", b"text/plain"),), False, b"Hi"))).body
     b'Hi'
     >>> decode(encode(NOT_KEPT))
     NotKept()
@@ -91,6 +91,9 @@ class Store(Protocol):
     What one gateway asks happens in the order in which it was asked. Only `claim` makes its caller
     wait. The others return at once: what they ask is done soon, and tried again while it fails.
     """
+
+    file_bytes: int
+    """What the store uses of a file of this process."""
 
     async def claim(self, claim: Claim) -> Found:
         """Take the key if it is free. The claim is durable when this returns.

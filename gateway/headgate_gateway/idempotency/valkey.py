@@ -108,6 +108,7 @@ class ValkeyStore:
             socket_connect_timeout=SECONDS,
             retry=Retry(NoBackoff(), 1),  # a connection that rested may be stale
         )
+        self.file_bytes = 0
         self._ops: list[Op] = []
         self._asked = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
