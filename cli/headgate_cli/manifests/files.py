@@ -1,0 +1,178 @@
+"""YAML files: the objects in them, and the line on which each field stands.
+
+Read as kubectl reads them: several documents in a file, lists of objects, no dates. What kubectl
+refuses in silence or not at all, a key that stands twice, is a finding here: the second one wins,
+and the first may have been a limit.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path as FilePath
+from typing import Any, Final, TypeAlias
+
+import yaml
+
+from headgate_api.errors import TerminalError
+from headgate_api.labels import GROUP
+from headgate_cli.manifests.findings import Fault, Finding, Path, field_of, steps_of
+from headgate_controllers.contract import Key
+
+SUFFIXES: Final = frozenset({".yaml", ".yml", ".json"})
+DEFAULT_NAMESPACE: Final = "default"
+Manifest: TypeAlias = dict[str, Any]
+
+
+class _Loader(yaml.CSafeLoader):
+    """YAML as JSON knows it: what looks like a date stays a string."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith(":timestamp")]
+    for first, resolvers in yaml.CSafeLoader.yaml_implicit_resolvers.items()
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Object:
+    """One object of a file."""
+
+    manifest: Manifest
+    file: str
+    node: yaml.Node
+
+    @property
+    def kind(self) -> str:
+        return str(self.manifest.get("kind", ""))
+
+    @property
+    def name(self) -> str:
+        meta = self.manifest.get("metadata")
+        return str(meta.get("name", "")) if isinstance(meta, dict) else ""
+
+    @property
+    def namespace(self) -> str:
+        return str(self.manifest["metadata"].get("namespace") or DEFAULT_NAMESPACE)
+
+    @property
+    def key(self) -> Key:
+        return Key(self.kind, self.namespace, self.name)
+
+    @property
+    def ours(self) -> bool:
+        return str(self.manifest.get("apiVersion", "")).startswith(f"{GROUP}/")
+
+    def finding(self, fault: Fault) -> Finding:
+        field = field_of(fault.path)
+        line = self._line(map(str, fault.path))
+        return Finding(self.file, line, self.kind, self.name, field, fault.message)
+
+    def finding_at(self, field: str, message: str) -> Finding:
+        """Blame a field as controllers write it: items of lists by their names."""
+        line = self._line(steps_of(field))
+        return Finding(self.file, line, self.kind, self.name, field, message)
+
+    def _line(self, steps: Iterable[str]) -> int:
+        """Tell the line of a field; of what the file leaves out, that of what it would stand in."""
+        node, line = self.node, self.node.start_mark.line
+        for step in steps:
+            found = _inner(node, step)
+            if found is None:
+                break
+            line, node = found
+        return line + 1
+
+
+def paths_of(arguments: Iterable[str]) -> list[FilePath]:
+    """Name the files that are meant: those given, and those in given folders and below.
+
+    Raises:
+        TerminalError: there is no such file or folder.
+    """
+    found: list[FilePath] = []
+    for argument in arguments:
+        path = FilePath(argument)
+        if path.is_dir():
+            below = (file for file in path.rglob("*") if file.suffix in SUFFIXES)
+            # Kubernetes mounts ConfigMaps by links to hidden folders: each file once.
+            found += sorted(f for f in below if not _hidden(f.relative_to(path)) and f.is_file())
+        elif path.is_file():
+            found.append(path)
+        else:
+            raise TerminalError(f"there is no file or folder {argument}")
+    return list(dict.fromkeys(found))
+
+
+def read(paths: Iterable[FilePath]) -> tuple[list[Object], list[Finding]]:
+    """Read the objects of all files, and find what is no object."""
+    objects: list[Object] = []
+    findings: list[Finding] = []
+    for path in paths:
+        try:
+            text = path.read_text(encoding="utf-8")
+            for node in yaml.compose_all(text, _Loader):
+                _collect(node, str(path), objects, findings)
+        except yaml.MarkedYAMLError as error:
+            mark = error.problem_mark or error.context_mark
+            line = 1 if mark is None else mark.line + 1
+            findings.append(_bare(str(path), line, f"not YAML: {error.problem or error.context}"))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            findings.append(_bare(str(path), 1, f"cannot be read: {error}"))
+    return objects, findings
+
+
+def _collect(
+    node: yaml.Node | None, file: str, objects: list[Object], findings: list[Finding]
+) -> None:
+    if node is None or node.tag.endswith(":null"):
+        return  # an empty document
+    line = node.start_mark.line + 1
+    findings += (_bare(file, at, f'the key "{key}" stands here a second time; remove one of them')
+                 for key, at in _doubles(node))  # fmt: skip
+    manifest = _Loader("").construct_document(node)
+    if not isinstance(manifest, dict):
+        findings.append(_bare(file, line, "not an object: apiVersion, kind, metadata are expected"))
+    elif manifest.get("kind") == "List" and isinstance(manifest.get("items"), list):
+        _, items = _inner(node, "items") or (0, node)
+        for item in items.value:
+            _collect(item, file, objects, findings)
+    else:
+        objects.append(Object(manifest, file, node))
+
+
+def _doubles(node: yaml.Node) -> Iterator[tuple[str, int]]:
+    """Find keys that stand twice in one mapping, and the line of the second."""
+    if isinstance(node, yaml.SequenceNode):
+        for item in node.value:
+            yield from _doubles(item)
+    if isinstance(node, yaml.MappingNode):
+        seen: set[str] = set()
+        for key, value in node.value:
+            if key.value in seen and key.tag != "tag:yaml.org,2002:merge":
+                yield key.value, key.start_mark.line + 1
+            seen.add(key.value if isinstance(key.value, str) else "")
+            yield from _doubles(value)
+
+
+def _inner(node: yaml.Node, step: str) -> tuple[int, yaml.Node] | None:
+    """Go one step down: to an entry of a mapping, or to an item by its index or its name."""
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            if key.value == step:
+                return key.start_mark.line, value
+    if isinstance(node, yaml.SequenceNode):
+        for index, item in enumerate(node.value):
+            named = _inner(item, "name")
+            if step == str(index) or (named is not None and named[1].value == step):
+                return item.start_mark.line, item
+    return None
+
+
+def _hidden(path: FilePath) -> bool:
+    return any(part.startswith(".") for part in path.parts)
+
+
+def _bare(file: str, line: int, message: str) -> Finding:
+    return Finding(file, line, "", "", "", message)
+
+
+__all__ = ["DEFAULT_NAMESPACE", "Fault", "Manifest", "Object", "Path", "paths_of", "read"]
