@@ -133,6 +133,10 @@ class Metrics(Collector):
             p + "traces_lost", "Traces that no collector took, or for which there was no room."
         )
         self.connections = Gauge(p + "connections", "Clients connected.")
+        self.certificate_broken = Gauge(
+            p + "certificate_broken",
+            "1 while the newest certificate cannot be used and an older one is shown.",
+        )
         self.calls_in_flight = Gauge(p + "calls_in_flight", "Requests at model servers.")
         self.idempotency_keys_held = Gauge(
             p + "idempotency_keys_held", "Keys whose requests are in work here."

@@ -2,11 +2,12 @@
 
 import asyncio
 import contextlib
+import fcntl
 import json
 import socket
+import sys
+import termios
 from collections.abc import Awaitable, Callable
-
-import pytest
 
 from headgate_gateway.edge.limits import Limits
 
@@ -62,6 +63,12 @@ async def transport_of_one(running: Running) -> asyncio.Transport:
     return next(iter(running.gateway.edge._connections))._transport
 
 
+def held_by_kernel(transport: asyncio.Transport) -> int:
+    """Count the bytes that were written and have not reached the client."""
+    held = fcntl.ioctl(transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, bytes(4))
+    return int.from_bytes(held, sys.byteorder)
+
+
 async def read_answer(reader: asyncio.StreamReader) -> tuple[int, bytes]:
     """Read one answer that has a length."""
     head = await reader.readuntil(b"\r\n\r\n")
@@ -78,49 +85,11 @@ P = b"POST /v1/chat/completions HTTP/1.1\r\n" + AUTH
 CHUNKED = b"transfer-encoding: chunked\r\n"
 
 
-@pytest.mark.parametrize(
-    ("request_bytes", "expected"),
-    [
-        pytest.param(P + b"content-length: 5\r\n" + CHUNKED + b"\r\n0\r\n\r\n", 400, id="cl+te"),
-        pytest.param(P + CHUNKED + b"content-length: 5\r\n\r\n0\r\n\r\n", 400, id="te+cl"),
-        pytest.param(P + b"content-length: 5\r\ncontent-length: 5\r\n\r\nhello", 400, id="two cl"),
-        pytest.param(P + b"content-length: 5, 5\r\n\r\nhello", 400, id="list of cl"),
-        pytest.param(P + b"content-length: +5\r\n\r\nhello", 400, id="signed cl"),
-        pytest.param(P + b"content-length : 5\r\n\r\nhello", 400, id="space before colon"),
-        pytest.param(P + CHUNKED + b"transfer-encoding: x\r\n\r\n0\r\n\r\n", 400, id="two te"),
-        pytest.param(P + b"transfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n", 501, id="gzip"),
-        pytest.param(P + b"transfer-encoding: xchunked\r\n\r\n0\r\n\r\n", 501, id="odd te"),
-        pytest.param(P + b"x: a\r\n b\r\ncontent-length: 5\r\n\r\nhello", 400, id="folded line"),
-        pytest.param(P + b"x: a\x00b\r\n\r\n", 400, id="nul in header"),
-        pytest.param(P.replace(b"\r\n", b"\n") + b"\n", 400, id="bare line feeds"),
-        pytest.param(P + CHUNKED + b"\r\nzz\r\nhello", 400, id="chunk size is no number"),
-        pytest.param(
-            P + CHUNKED + b"\r\n3\r\nhello\r\n0\r\n\r\n", 400, id="chunk longer than said"
-        ),
-        pytest.param(P + CHUNKED + b"\r\nfffffffffffffffff\r\n", 400, id="chunk size overflows"),
-        pytest.param(P + CHUNKED + b"\r\n5\nhello\n0\n\n", 400, id="bare line feed in chunk"),
-        pytest.param(b"GET / HTTP/1.1\r\n\r\n", 400, id="no host"),
-        pytest.param(b"GET / HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n", 400, id="two hosts"),
-        pytest.param(b"GET http://a/ HTTP/1.1\r\nhost: a\r\n\r\n", 400, id="absolute target"),
-        pytest.param(b"GET / HTTP/2.0\r\nhost: a\r\n\r\n", 505, id="version"),
-        pytest.param(b"CONNECT a:1 HTTP/1.1\r\nhost: a\r\n\r\n", 400, id="connect"),
-        pytest.param(
-            b"GET / HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n",
-            400,
-            id="upgrade",
-        ),
-        pytest.param(b"\x16\x03\x01\x02\x00\x01\x00\x01", 400, id="TLS"),
-        pytest.param(P + b"expect: tea\r\n\r\n", 417, id="expectation"),
-    ],
-)
-async def test_what_two_readers_could_read_differently_is_refused_and_closed(
-    start: Start, request_bytes: bytes, expected: int
-) -> None:
+async def test_a_refused_client_can_read_why_although_it_goes_on_sending(start: Start) -> None:
     running = await start(saying("Hi"))
-    # A request smuggled behind it must not be answered.
-    answer = await talk(running, request_bytes, LIST)
+    answer = await talk(running, P + b"content-length: 5\r\n" + CHUNKED + b"\r\n", 100 * LIST)
 
-    assert expected == status(answer)
+    assert 400 == status(answer)
     assert 1 == answer.count(b"HTTP/1.1 ")
     assert b"connection: close" in answer
     assert b'"code":"malformed_request"' in answer
@@ -328,7 +297,8 @@ async def test_a_slow_reader_slows_the_model_server_down_and_memory_stays_bounde
             await asyncio.sleep(0)
 
     assert sent < pieces
-    assert connection._transport.get_write_buffer_size() < 2_000_000
+    assert connection._transport.get_write_buffer_size() < 1_000_000
+    assert held_by_kernel(connection._transport) < 200_000
     data = bytearray()
     while not data.endswith(b"0\r\n\r\n"):
         data += await reader.read(65536)

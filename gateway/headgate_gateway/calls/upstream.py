@@ -9,6 +9,7 @@ lengths, or with a length and chunks.
 """
 
 import asyncio
+import socket
 from collections.abc import Callable
 from typing import Final, cast
 
@@ -189,7 +190,9 @@ async def dial(host: str, port: int, seconds: float) -> Upstream:
     loop = asyncio.get_running_loop()
     try:
         async with asyncio.timeout(seconds):
-            _, connection = await loop.create_connection(Upstream, host, port)
+            transport, connection = await loop.create_connection(Upstream, host, port)
     except (OSError, TimeoutError) as error:
         raise Lost(f"{type(error).__name__}: {error}", early=True) from error
+    # Else the kernel would take megabytes more for a client that reads slowly.
+    transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, HIGH)
     return connection
