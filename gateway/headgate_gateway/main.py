@@ -15,6 +15,7 @@ from headgate_gateway.access import KubernetesAccess
 from headgate_gateway.admin import AdminServer, application
 from headgate_gateway.calls.call import Patience
 from headgate_gateway.edge.limits import Limits
+from headgate_gateway.edge.tls import Certificate
 from headgate_gateway.follow import PodFollower, SnapshotFollower
 from headgate_gateway.gateway import Gateway
 from headgate_gateway.idempotency.choose import chosen_store
@@ -95,21 +96,27 @@ class Process:
             authorize=KubernetesAccess(client, time.monotonic),
         )
         self.admin = AdminServer(app, settings.admin_port)
+        self.certificate: Certificate | None = None
+        if settings.tls_dir is not None:
+            certificate = self.certificate = Certificate(settings.tls_dir)
+            broken = self.gateway.metrics.certificate_broken
+            broken.read = lambda: float(certificate.problem != "")
 
     async def run(self, stop: asyncio.Event) -> None:
         await self.snapshot.restore()
-        tasks = [
-            self._start(self.snapshot.run()),
-            self._start(self.pods.run()),
-            self._start(self.admin.serve()),
-        ]
-        await self.gateway.edge.listen("", self._settings.port)
+        endless = [self._start(self.snapshot.run()), self._start(self.pods.run())]
+        tls = None
+        if self.certificate is not None:
+            endless.append(self._start(self.certificate.watch()))
+            tls = self.certificate.context
+        tasks = [*endless, self._start(self.admin.serve())]
+        await self.gateway.edge.listen("", self._settings.port, tls)
         log.info("serving", port=self._settings.port, admin_port=self._settings.admin_port)
         stopped = asyncio.create_task(stop.wait())
         done, _ = await asyncio.wait([stopped, *tasks], return_when=asyncio.FIRST_COMPLETED)
         await self.gateway.drain(self._accept_seconds, self._settings.drain)
         self.admin.should_exit = True
-        for task in tasks[:2]:
+        for task in endless:
             task.cancel()
         results = await asyncio.gather(*tasks, return_exceptions=True)
         await asyncio.to_thread(self._telemetry.close)

@@ -25,6 +25,8 @@ class Settings(BaseSettings):
     """Namespaces of models, with commas; `*` for all. Empty: that of the release."""
     port: Port = 8080
     """Data port. Health and metrics are on `admin_port`."""
+    tls_dir: Path | None = None
+    """Folder with tls.crt and tls.key: the data port speaks TLS. None: plain HTTP."""
     admin_port: Port = 9090
     """Port for /healthz, /readyz and /metrics; never exposed by the Service."""
     snapshot_dir: Path = Path("/var/lib/headgate")
