@@ -95,9 +95,11 @@ class Pods:
     def put(self, manifest: Mapping[str, Any]) -> None:
         """Take over what the API server says about a pod."""
         meta = manifest["metadata"]
-        key = (meta["namespace"], meta["name"])
+        self.place((meta["namespace"], meta["name"]), _pod(manifest, self._port))
+
+    def place(self, key: tuple[str, str], after: Pod | None) -> None:
+        """Have a pod, by namespace and name, as it is now. None: it may not be asked."""
         before = self._by_name.get(key)
-        after = _pod(manifest, self._port)
         if before is not None and after is not None and _same(before, after):
             return
         if before is not None:
@@ -107,9 +109,7 @@ class Pods:
             self._pools.setdefault(after.pool, {}).setdefault(after.cohort, []).append(after)
 
     def gone(self, namespace: str, name: str) -> None:
-        before = self._by_name.get((namespace, name))
-        if before is not None:
-            self._remove((namespace, name), before)
+        self.place((namespace, name), None)
 
     def ready(self, pool: Pool, cohorts: Collection[str]) -> Sequence[Pod]:
         """List the pods of these cohorts that may be asked."""
@@ -208,5 +208,5 @@ def _made_for(cohort: str, meta: Mapping[str, Any]) -> bool:
 
 
 def _same(one: Pod, other: Pod) -> bool:
-    names = ("uid", "host", "cohort", "pool")
+    names = ("uid", "address", "cohort", "pool")
     return all(getattr(one, name) == getattr(other, name) for name in names)
