@@ -37,6 +37,7 @@ def application(
     snapshots: Snapshots,
     feedback: Feedback,
     registry: CollectorRegistry,
+    requests: Callable[[], bytes],
     unready: Callable[[], str],
     authorize: Authorize,
 ) -> Starlette:
@@ -46,6 +47,7 @@ def application(
         snapshots: reported under /snapshot.
         feedback: reported under /feedback.
         registry: shown under /metrics.
+        requests: reports under /debug/requests what is in work.
         unready: tells why the gateway should get no requests; empty: it should.
         authorize: guards what is not open.
     """
@@ -88,6 +90,7 @@ def application(
             Route("/metrics", metrics),
             Route("/snapshot", guarded(lambda: msgspec.json.encode(snapshots.report))),
             Route("/feedback", guarded(feedback.body)),
+            Route("/debug/requests", guarded(requests)),
         ]
     )
 

@@ -33,6 +33,7 @@ from headgate_gateway.safety.input_rules import InputRules
 from headgate_gateway.service import Service
 from headgate_gateway.snapshots import Snapshots
 from headgate_gateway.telemetry import logs
+from headgate_gateway.telemetry.in_flight import in_flight
 from headgate_gateway.telemetry.setup import Telemetry
 
 log = structlog.get_logger(__name__)
@@ -122,6 +123,10 @@ class Gateway:
             if not await self._emptied(2.0):
                 self.edge.abort()
         await self.idempotency.close()
+
+    def requests_in_flight(self) -> bytes:
+        """Report on what is in work, as JSON."""
+        return in_flight(self.inference.requests, time.monotonic())
 
     async def _emptied(self, seconds: float) -> bool:
         try:

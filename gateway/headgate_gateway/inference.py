@@ -122,6 +122,7 @@ class Answer:
         """Let one request with this Idempotency-Key through; from here on it leaves a record."""
         request, tenant = self.request, self.request.credential.tenant
         owner = f"{tenant.namespace}/{tenant.name}"
+        request.timeline.waits = "idempotency"
         entered = await self._shared.idempotency.enter(owner, request.head.path, self.exchange)
         request.timeline.stages.append(("idempotency", self._clock()))
         if isinstance(entered, Refusal | Kept):

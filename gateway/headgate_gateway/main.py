@@ -92,6 +92,7 @@ class Process:
             snapshots=self.gateway.snapshots,
             feedback=self.gateway.feedback,
             registry=self.gateway.metrics.registry(),
+            requests=self.gateway.requests_in_flight,
             unready=self._unready,
             authorize=KubernetesAccess(client, time.monotonic),
         )

@@ -50,6 +50,7 @@ class Pipeline:
         return PASS
 
     async def _wait(self, stage: Stage, request: Request, verdict: Awaitable[Verdict]) -> Verdict:
+        request.timeline.waits = stage.name
         seconds, late = stage.budget, stage.undecided
         deadline = getattr(request, "deadline", None)  # a stage before has found it
         if deadline is not None:

@@ -33,6 +33,8 @@ class Timeline:
     started: float
     stages: list[tuple[str, float]] = field(default_factory=list)
     """Name and end of each stage; it began when the one before ended."""
+    waits: str = ""
+    """Name of the stage that it waits for, or last waited for. Others take no time to be seen."""
     attempts: list[Attempt] = field(default_factory=list)
     first_text: float | None = None
     """When the first text could be sent to the client."""

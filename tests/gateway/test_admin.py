@@ -31,6 +31,7 @@ def admin(running: Running, *, unready: str = "", access: Access = "allowed") ->
         snapshots=gateway.snapshots,
         feedback=gateway.feedback,
         registry=gateway.metrics.registry(),
+        requests=gateway.requests_in_flight,
         unready=lambda: unready,
         authorize=authorize,
     )
@@ -68,7 +69,7 @@ async def test_metrics_count_answers_tokens_and_stages(start: Start) -> None:
     assert "acme" not in told
 
 
-@pytest.mark.parametrize("path", ["/snapshot", "/feedback"])
+@pytest.mark.parametrize("path", ["/snapshot", "/feedback", "/debug/requests"])
 @pytest.mark.parametrize(
     ("authorization", "access", "status"),
     [
