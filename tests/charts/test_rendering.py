@@ -10,7 +10,7 @@ from headgate_gateway.settings import Settings as GatewaySettings
 from headgate_operator.settings import Settings as OperatorSettings
 
 from .exported import metric_names
-from .helm import CHART, NAMESPACE, VALUES, render, run
+from .helm import CHART, DEFAULTS, NAMESPACE, VALUES, render, run
 
 CRDS = ("modeldeployments", "routingpolicies", "safetypolicies", "tenantquotas")
 # Not among the schemas of Kubernetes itself.
@@ -282,6 +282,21 @@ def test_the_last_snapshot_lies_on_a_volume_only_where_asked_for() -> None:
     } == claim["spec"]
     assert "volumes" not in spec["teams"]["template"]["spec"]
     assert "volumeClaimTemplates" not in spec["defaults"]
+
+
+def test_the_data_port_speaks_tls_with_a_secret_that_is_named() -> None:
+    release = render(DEFAULTS, "gateway.tls.secretName=gateway-tls")
+    container = release.container("gateway")
+    folder = "/etc/headgate/tls"
+
+    assert {"name": "HEADGATE_GATEWAY_TLS_DIR", "value": folder} in container["env"]
+    assert {"name": "tls", "mountPath": folder, "readOnly": True} in container["volumeMounts"]
+    volume = {"name": "tls", "secret": {"secretName": "gateway-tls"}}
+    assert volume in release.pod_spec("gateway")["volumes"]
+    (port,) = release.get("Service", "headgate-gateway")["spec"]["ports"]
+    assert "https" == port["appProtocol"]
+    persistent = render("teams", "gateway.tls.secretName=gateway-tls")
+    assert [volume] == persistent.pod_spec("gateway")["volumes"]
 
 
 def test_the_service_can_be_a_node_port() -> None:

@@ -139,3 +139,8 @@ subjects:
     namespace: {{ $.root.Release.Namespace }}
 {{- end }}
 {{- end -}}
+
+{{/* What the gateways' data port speaks. */}}
+{{- define "headgate.scheme" -}}
+{{ if .Values.gateway.tls.secretName }}https{{ else }}http{{ end }}
+{{- end }}
