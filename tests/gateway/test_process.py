@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import ssl
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import aiohttp
 import msgspec
 import pytest
+import trustme
 
 from headgate_api.errors import Conflict
 from headgate_api.labels import GATEWAY_AUDIENCE
@@ -285,3 +287,29 @@ async def until_slow(condition: Callable[[], bool]) -> None:
     """Wait for something that the API server brings about."""
     while not condition():  # noqa: ASYNC110 - nobody would tell us
         await asyncio.sleep(0.02)
+
+
+async def test_it_speaks_tls_with_the_certificate_in_its_folder(
+    run: Run, client: Client, namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("headgate_gateway.edge.tls.PAUSE", 0.02)
+    authority = trustme.CA()
+    leaf = authority.issue_cert("localhost")
+    (tmp_path / "tls.crt").write_bytes(leaf.cert_chain_pems[0].bytes())
+    (tmp_path / "tls.key").write_bytes(leaf.private_key_pem.bytes())
+    trusting = ssl.create_default_context()
+    authority.configure_trust(trusting)
+    await publish(client, namespace, MODEL, TENANT)
+    async with run(tls_dir=tmp_path) as process, aiohttp.ClientSession() as http:
+        await ready(process)
+        url = f"https://localhost:{process.gateway.edge.port}/v1/models"
+        headers = {"authorization": f"Bearer {KEY}"}
+        async with http.get(url, headers=headers, ssl=trusting) as answer:
+            assert 200 == answer.status
+        assert "headgate_gateway_certificate_broken 0.0" in (await get(process, "/metrics"))[1]
+        (tmp_path / "tls.crt").write_bytes(b"")
+        broken = "headgate_gateway_certificate_broken 1.0"
+        while broken not in (await get(process, "/metrics"))[1]:  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0.02)
+        async with http.get(url, headers=headers, ssl=trusting) as answer:
+            assert 200 == answer.status
