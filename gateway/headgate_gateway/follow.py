@@ -10,6 +10,7 @@ from headgate_api.errors import HeadgateError, TerminalError
 from headgate_api.labels import MODEL_SERVER, PART
 from headgate_api.snapshot import POINTER, POINTER_KEY, SHARD_KEY, Digest, Pointer
 from headgate_gateway.routing.pods import Pods
+from headgate_gateway.settings import Settings
 from headgate_gateway.snapshot_files import SnapshotFiles, SnapshotKeeper
 from headgate_gateway.snapshots import Snapshots
 from headgate_kube.client import Client
@@ -23,6 +24,39 @@ AT_FIRST: Final = 16  # shards fetched side by side while nothing is in force
 AT_ONCE: Final = 1  # and later: each answer is a step of work, and requests wait for all at once
 FIRST_PAUSE: Final = 0.2  # s, doubled after each failure in a row
 LONGEST_PAUSE: Final = 5.0  # s
+
+
+class Cluster:
+    """What an API server tells: the source of a gateway in a cluster."""
+
+    def __init__(
+        self, client: Client, settings: Settings, snapshots: Snapshots, pods: Pods
+    ) -> None:
+        files = SnapshotFiles(settings.snapshot_dir)
+        self.snapshot = SnapshotFollower(client, settings.namespace, snapshots, files)
+        self.pods = PodFollower(client, settings.namespaces, pods)
+        self._was_current = False
+
+    async def restore(self) -> None:
+        await self.snapshot.restore()
+
+    async def run(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.snapshot.run())
+            group.create_task(self.pods.run())
+
+    def unready(self) -> str:
+        """Tell why no request should be sent here; empty: none.
+
+        Only a gateway that never ran the current snapshot is kept out. One that falls behind later
+        serves the last good one: a snapshot that nobody can read must not take out all gateways.
+        """
+        self._was_current = self._was_current or self.snapshot.current
+        if not self._was_current:
+            return f"the current snapshot is not in force {self.snapshot.problem}".strip()
+        if not self.pods.current:
+            return "the pods have not been listed yet"
+        return ""
 
 
 class SnapshotFollower:

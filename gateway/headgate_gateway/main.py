@@ -1,27 +1,26 @@
-"""The gateway's process: reads settings, follows the API server, serves, drains on SIGTERM."""
+"""The gateway's process: reads settings, follows a source of policy, serves, drains on SIGTERM."""
 
 import asyncio
 import os
 import signal
 import sys
 import time
-from collections.abc import Coroutine
-from typing import Any, Final
+from collections.abc import Callable, Coroutine
+from typing import Any, Final, Protocol
 
 import structlog
 import uvloop
 
 from headgate_gateway.access import KubernetesAccess
-from headgate_gateway.admin import AdminServer, application
+from headgate_gateway.admin import AdminServer, Authorize, application
 from headgate_gateway.calls.call import Patience
 from headgate_gateway.edge.limits import Limits
 from headgate_gateway.edge.tls import Certificate
-from headgate_gateway.follow import PodFollower, SnapshotFollower
+from headgate_gateway.follow import Cluster
 from headgate_gateway.gateway import Gateway
 from headgate_gateway.idempotency.choose import chosen_store
 from headgate_gateway.routing.pods import Pods
 from headgate_gateway.settings import Settings, read_settings
-from headgate_gateway.snapshot_files import SnapshotFiles
 from headgate_gateway.telemetry import setup
 from headgate_gateway.telemetry.logs import configure_logs
 from headgate_kube.client import Client
@@ -33,41 +32,82 @@ ACCEPT_SECONDS: Final = 5.0
 SWITCH: Final = 0.0005  # s a thread may hold up the event loop
 
 
+class Source(Protocol):
+    """Where the snapshot and the pods come from."""
+
+    async def restore(self) -> None:
+        """Do what must be done before anybody is served."""
+
+    async def run(self) -> None:
+        """Keep both current, for ever."""
+
+    def unready(self) -> str:
+        """Tell why no request should be sent here; empty: none."""
+
+
 def main() -> None:
     settings = read_settings()
+    run(serve(settings))
+
+
+def run(work: Coroutine[Any, Any, None]) -> None:
+    """Do the work of a whole process."""
     configure_logs()
     sys.setswitchinterval(SWITCH)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(serve(settings))
+        runner.run(work)
 
 
 async def serve(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT, then drain."""
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+    """Serve what the API server tells until SIGTERM or SIGINT, then drain."""
     client = await Client.connect(user_agent="headgate-gateway")
     try:
-        await Process(settings, client).run(stop)
+        process = Process(
+            settings,
+            lambda gateway: Cluster(client, settings, gateway.snapshots, gateway.pods),
+            KubernetesAccess(client, time.monotonic),
+        )
+        await process.run(stopping())
     finally:
         await client.close()
 
 
+def stopping() -> asyncio.Event:
+    """Be told of SIGTERM and SIGINT."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    return stop
+
+
 class Process:
-    """Everything that runs side by side."""
+    """Everything that runs side by side.
+
+    Args:
+        settings: of the process.
+        source: from the gateway to what feeds it.
+        authorize: guards the admin port.
+        host: address to listen on; empty: all of them.
+        accept_seconds: for how long requests are served after the stop.
+    """
 
     def __init__(
-        self, settings: Settings, client: Client, *, accept_seconds: float = ACCEPT_SECONDS
+        self,
+        settings: Settings,
+        source: Callable[[Gateway], Source],
+        authorize: Authorize,
+        *,
+        host: str = "",
+        accept_seconds: float = ACCEPT_SECONDS,
     ) -> None:
         self._settings = settings
         self._accept_seconds = accept_seconds
-        self._was_current = False
+        self._host = host
         self._telemetry = setup.start(settings, os.environ)
-        pods = Pods()
         self.gateway = Gateway(
             region=settings.region,
-            pods=pods,
+            pods=Pods(),
             limits=Limits(
                 body_bytes=settings.max_body_bytes, bodies_bytes=settings.max_bodies_bytes
             ),
@@ -81,22 +121,16 @@ class Process:
             keys=chosen_store(settings),
             answer_bytes=settings.idempotency_answer_bytes,
         )
-        self.snapshot = SnapshotFollower(
-            client,
-            settings.namespace,
-            self.gateway.snapshots,
-            SnapshotFiles(settings.snapshot_dir),
-        )
-        self.pods = PodFollower(client, settings.namespaces, pods)
+        self.source = source(self.gateway)
         app = application(
             snapshots=self.gateway.snapshots,
             feedback=self.gateway.feedback,
             registry=self.gateway.metrics.registry(),
             requests=self.gateway.requests_in_flight,
             unready=self._unready,
-            authorize=KubernetesAccess(client, time.monotonic),
+            authorize=authorize,
         )
-        self.admin = AdminServer(app, settings.admin_port)
+        self.admin = AdminServer(app, settings.admin_port, host)
         self.certificate: Certificate | None = None
         if settings.tls_dir is not None:
             certificate = self.certificate = Certificate(settings.tls_dir)
@@ -104,14 +138,14 @@ class Process:
             broken.read = lambda: float(certificate.problem != "")
 
     async def run(self, stop: asyncio.Event) -> None:
-        await self.snapshot.restore()
-        endless = [self._start(self.snapshot.run()), self._start(self.pods.run())]
+        await self.source.restore()
+        endless = [self._start(self.source.run())]
         tls = None
         if self.certificate is not None:
             endless.append(self._start(self.certificate.watch()))
             tls = self.certificate.context
         tasks = [*endless, self._start(self.admin.serve())]
-        await self.gateway.edge.listen("", self._settings.port, tls)
+        await self.gateway.edge.listen(self._host, self._settings.port, tls)
         log.info("serving", port=self._settings.port, admin_port=self._settings.admin_port)
         stopped = asyncio.create_task(stop.wait())
         done, _ = await asyncio.wait([stopped, *tasks], return_when=asyncio.FIRST_COMPLETED)
@@ -130,16 +164,4 @@ class Process:
         return asyncio.get_running_loop().create_task(work)
 
     def _unready(self) -> str:
-        """Why no request should be sent here; empty: none.
-
-        Only a gateway that never ran the current snapshot is kept out. One that falls behind later
-        serves the last good one: a snapshot that nobody can read must not take out all gateways.
-        """
-        if self.gateway.edge.draining:
-            return "draining"
-        self._was_current = self._was_current or self.snapshot.current
-        if not self._was_current:
-            return f"the current snapshot is not in force {self.snapshot.problem}".strip()
-        if not self.pods.current:
-            return "the pods have not been listed yet"
-        return ""
+        return "draining" if self.gateway.edge.draining else self.source.unready()

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import ssl
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from headgate_api.labels import GATEWAY_AUDIENCE
 from headgate_api.snapshot import POINTER, POINTER_KEY, SHARD_KEY, Entry, Pointer
 from headgate_cluster.light import LightCluster
 from headgate_cluster.processes import free_ports
+from headgate_gateway.access import KubernetesAccess
+from headgate_gateway.follow import Cluster
 from headgate_gateway.main import Process
 from headgate_gateway.settings import Settings
 from headgate_kube.client import Client
@@ -75,7 +78,13 @@ def run(client: Client, namespace: str, tmp_path: Path) -> Run:
             snapshot_dir=tmp_path / "snapshot",
             **more,
         )
-        process, stop = Process(settings, client, accept_seconds=0.0), asyncio.Event()
+        process = Process(
+            settings,
+            lambda gateway: Cluster(client, settings, gateway.snapshots, gateway.pods),
+            KubernetesAccess(client, time.monotonic),
+            accept_seconds=0.0,
+        )
+        stop = asyncio.Event()
         task = asyncio.create_task(process.run(stop))
         await until(lambda: task.done() or process.admin.started)
         try:
@@ -85,6 +94,11 @@ def run(client: Client, namespace: str, tmp_path: Path) -> Run:
             await task
 
     return running
+
+
+def cluster_of(process: Process) -> Cluster:
+    assert isinstance(process.source, Cluster)
+    return process.source
 
 
 async def get(process: Process, path: str, token: str = "") -> tuple[int, str]:
@@ -135,7 +149,7 @@ async def test_a_pointer_that_cannot_be_read_is_told_and_the_last_good_one_serve
     async with run() as process:
         await ready(process)
         await point(client, namespace, '{"schema": 2, "anything": "else"}')
-        await until_slow(lambda: "schema 2" in process.snapshot.problem)
+        await until_slow(lambda: "schema 2" in cluster_of(process).snapshot.problem)
         assert 1 == len(process.gateway.snapshots.tables.keys)
         assert 200 == (await get(process, "/readyz"))[0]
 
@@ -151,7 +165,7 @@ async def test_a_shard_that_comes_late_is_waited_for(
     pointer = Pointer(schema=1, epoch=1, sequence=1, shards=shards.digests)
     await point(client, namespace, encode_pointer(pointer).decode())
     async with run() as process:
-        await until_slow(lambda: bool(process.snapshot.problem))
+        await until_slow(lambda: bool(cluster_of(process).snapshot.problem))
         assert 503 == (await get(process, "/readyz"))[0]
         await publish(client, namespace, TENANT)
         await ready(process)
