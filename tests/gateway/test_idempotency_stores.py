@@ -155,6 +155,16 @@ async def test_who_lost_its_lease_cannot_touch_the_next_one_s_claim(ground: Grou
     assert NOT_KEPT == await ground.store.claim(claim())
 
 
+async def test_who_lost_its_lease_takes_the_key_again_where_nobody_has_it(ground: Ground) -> None:
+    """Its gateway hung for a while, or the server lost its memory."""
+    late = claim()
+    await ground.store.claim(late)
+    await ground.later(LEASE + 1)
+    ground.store.renew([late])
+
+    assert isinstance(await ground.store.claim(claim()), InWork)
+
+
 async def test_who_lost_its_lease_is_still_heard_where_nobody_took_the_key(ground: Ground) -> None:
     late = claim()
     await ground.store.claim(late)

@@ -106,7 +106,10 @@ class Store(Protocol):
         ...
 
     def renew(self, claims: Collection[Claim]) -> None:
-        """Begin the leases of these claims anew."""
+        """Begin the leases of these claims anew, unless somebody else has taken the key.
+
+        One that the store has forgotten is taken again: a server may have lost its memory.
+        """
         ...
 
     def finish(self, claim: Claim, outcome: Outcome) -> None:

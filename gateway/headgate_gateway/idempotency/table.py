@@ -49,14 +49,17 @@ PRAGMAS: Final = (
     "temp_store=MEMORY",
 )
 INSERT: Final = "INSERT INTO keys (key, fingerprint, owner, since, until, answer) VALUES "
-FINISH: Final = """ ON CONFLICT (key) DO UPDATE SET until = excluded.until, answer = excluded.answer
-WHERE keys.owner = excluded.owner OR keys.until <= excluded.since"""
+UNLESS_TAKEN: Final = """ ON CONFLICT (key) DO UPDATE SET
+fingerprint = excluded.fingerprint, owner = excluded.owner, until = excluded.until,
+answer = excluded.answer
+WHERE (keys.owner = excluded.owner AND keys.answer IS NULL) OR keys.until <= excluded.since"""
+RELEASE: Final = "DELETE FROM keys WHERE answer IS NULL AND key IN ({0}) AND owner IN ({0})"
 PURGE: Final = """DELETE FROM keys WHERE until <= ? AND rowid IN
 (SELECT rowid FROM keys ORDER BY rowid LIMIT ?)"""
 PURGED: Final = 256
 """The oldest rows, which are looked at once in a while."""
 PURGE_SECONDS: Final = 1.0
-MOST: Final = 10_000  # claims in one statement
+MOST: Final = 5000  # rows in one statement
 KEPT_SHARE: Final = 0.8
 """Of the file's size: beyond it, answers are kept no more, so that there is room for keys."""
 
@@ -174,23 +177,25 @@ class Table:
             if used > self._kept_bytes:
                 data = encode(NOT_KEPT)
             values += (claim.key, claim.fingerprint, claim.owner, now, now + KEEP, data)
-        places = ", ".join(["(?, ?, ?, ?, ?, ?)"] * len(finished))
-        self._db.execute(f"{INSERT}{places}{FINISH}", values)
+        self._put(values)
 
     def _release(self, released: Sequence[Claim]) -> None:
-        self._each("DELETE FROM keys", (), released)
+        # An owner has one key, so the two lists need not be matched.
+        marks = ", ".join("?" * len(released))
+        keys, owners = [claim.key for claim in released], [claim.owner for claim in released]
+        self._db.execute(RELEASE.format(marks), (*keys, *owners))
 
     def _renew(self, renewed: Sequence[Claim], now: float) -> None:
         for start in range(0, len(renewed), MOST):
-            part = renewed[start : start + MOST]
-            self._each("UPDATE keys SET until = ?", (now + LEASE,), part)
+            values: list[object] = []
+            for claim in renewed[start : start + MOST]:
+                values += (claim.key, claim.fingerprint, claim.owner, now, now + LEASE, None)
+            self._put(values)
 
-    def _each(self, do: str, values: tuple[object, ...], claims: Sequence[Claim]) -> None:
-        """Where still held. An owner has one key, so the two lists need not be matched."""
-        marks = ", ".join("?" * len(claims))
-        where = f"WHERE answer IS NULL AND key IN ({marks}) AND owner IN ({marks})"
-        keys, owners = [claim.key for claim in claims], [claim.owner for claim in claims]
-        self._db.execute(f"{do} {where}", (*values, *keys, *owners))
+    def _put(self, values: Sequence[object]) -> None:
+        """Write rows for keys that are held by their owner, or by nobody."""
+        places = ", ".join(["(?, ?, ?, ?, ?, ?)"] * (len(values) // 6))
+        self._db.execute(f"{INSERT}{places}{UNLESS_TAKEN}", values)
 
     def _purge(self, now: float) -> None:
         """Forget what is over. As rows lie in the order of their time, no index is needed."""

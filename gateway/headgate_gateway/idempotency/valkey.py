@@ -72,7 +72,8 @@ for i, key in ipairs(KEYS) do
     end
   elseif ours and op == 'release' then
     redis.call('DEL', key)
-  elseif ours and op == 'renew' then
+  elseif op == 'renew' and (ours or not held[1]) then
+    redis.call('HSET', key, 'f', fingerprint, 'o', owner, 's', held[3] or now)
     redis.call('PEXPIRE', key, lease)
   end
   replies[i] = reply
