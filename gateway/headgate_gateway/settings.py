@@ -1,7 +1,7 @@
 """Settings of a gateway process: read once, before anything listens. Policy lives in snapshots."""
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -81,10 +81,14 @@ class Settings(BaseSettings):
         return tuple(dict.fromkeys(names)) or (self.namespace,)
 
 
-def read_settings() -> Settings:
-    """Read them from the environment. `TerminalError` names every variable that is wrong."""
+def read_settings(**given: Any) -> Settings:
+    """Read them from the environment. `TerminalError` names every variable that is wrong.
+
+    Args:
+        given: settings that win over the environment.
+    """
     try:
-        return Settings()
+        return Settings(**given)
     except ValidationError as error:
         prefix = Settings.model_config["env_prefix"]
         wrong = [
