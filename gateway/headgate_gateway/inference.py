@@ -57,8 +57,9 @@ class Inference:
         self.requests[exchange.id] = answer.request
         try:
             await answer.give()
-        except asyncio.CancelledError:
+        except asyncio.CancelledError as cancelled:
             answer.outcome.code = "client_closed"
+            answer.request.timeline.left = next(iter(cancelled.args), None)
             raise
         except Exception:  # the service counts it and tells the client
             answer.outcome.fail(Code.INTERNAL_ERROR, 500)

@@ -82,7 +82,7 @@ class Metrics(Collector):
         )
         self.cancel_seconds = spreads(
             p + "cancel_duration_seconds",
-            "From the cause to the closed connection to the model server.",
+            "From client gone or time over to the closed connection to the model server.",
             STAGE_BOUNDS,
         )
         self.deadline_exceeded = counts(

@@ -137,6 +137,9 @@ class Teller:
             if result in STOPPED:
                 cause = outcome.code or OK if result == "cancelled" else result
                 metrics.cancellations.of(cause).add()
+                since = _since(request, result)
+                if since is not None and attempt.ended is not None:
+                    metrics.cancel_seconds.of().observe(max(0.0, attempt.ended - since))
             if attempt.ejected:
                 metrics.ejections.of(namespace, model).add()
             if attempt.hedge:
@@ -207,6 +210,13 @@ def _count_answer(served: Served, outcome: Outcome, timeline: Timeline, facts: F
             pace = (facts.duration_s - first) / (usage.output_tokens - 1)
             served.per_token.observe(pace)
             served.genai.per_token.observe(pace)
+
+
+def _since(request: Request, result: str) -> float | None:
+    """From when on a stopped attempt was of no use. None: it was stopped at that very moment."""
+    if result == "cancelled":
+        return request.timeline.left
+    return request.deadline.stop_at if result == Code.DEADLINE_EXCEEDED else None
 
 
 def _try(attempt: Attempt) -> Try:

@@ -38,4 +38,6 @@ class Timeline:
     attempts: list[Attempt] = field(default_factory=list)
     first_text: float | None = None
     """When the first text could be sent to the client."""
+    left: float | None = None
+    """When the client was seen to have left, before its answer was complete."""
     ended: float | None = None

@@ -213,6 +213,22 @@ async def test_a_client_that_leaves_is_the_cause_of_a_cancellation(start: Start)
     assert (0, 0) == (counts.answered, counts.failed)
 
 
+async def test_how_fast_a_model_server_is_let_go_is_measured(start: Start) -> None:
+    running = await start(silent)
+    _, writer = await asyncio.open_connection("127.0.0.1", running.gateway.edge.port)
+    body = json.dumps({"model": NAME, "messages": [{"role": "user", "content": "Hello"}]})
+    writer.write(
+        f"POST /v1/chat/completions HTTP/1.1\r\nhost: h\r\nauthorization: Bearer {KEY}\r\n"
+        f"content-length: {len(body)}\r\n\r\n{body}".encode()
+    )
+    await until(lambda: running.upstreams[0].requests == 1)
+    writer.transport.abort()
+    seconds = running.gateway.metrics.cancel_seconds.of()
+    await until(lambda: sum(seconds.counts) == 1)
+
+    assert 0 <= seconds.total < 60
+
+
 async def test_a_time_that_is_over_is_counted_where_it_showed(start: Start) -> None:
     short = policy(deadlines=DeadlineBody(total=0.02, reserve=0.0))
     running = await start(silent, entries=short)
@@ -221,6 +237,7 @@ async def test_a_time_that_is_over_is_counted_where_it_showed(start: Start) -> N
     text = told(running)
     assert 'headgate_gateway_deadline_exceeded_total{stage="call"} 1.0' in text
     assert 'headgate_gateway_cancellations_total{cause="deadline_exceeded"} 1.0' in text
+    assert "headgate_gateway_cancel_duration_seconds_count 1.0" in text
 
 
 @pytest.mark.parametrize("made", [ENSEMBLE, MODEL], ids=["counts", "estimates"])

@@ -178,7 +178,7 @@ class Connection(asyncio.Protocol):
 
     def _leave(self) -> None:
         if self._task is not None:
-            self._task.cancel()
+            self._task.cancel(asyncio.get_running_loop().time())  # since when nobody listens
         self._edge.left(self)
 
     def late(self) -> None:
