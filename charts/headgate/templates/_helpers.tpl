@@ -45,6 +45,24 @@ headgate.dev/part: {{ . }}
 {{- $names | uniq | sortAlpha | join "," -}}
 {{- end -}}
 
+{{/* Where Idempotency-Keys are remembered; empty: nowhere. Refuses what would forget them, or know them per pod. */}}
+{{- define "headgate.idempotencyStore" -}}
+{{- $gateway := .Values.gateway -}}
+{{- $store := $gateway.idempotency.store -}}
+{{- if eq $store "embedded" -}}
+{{- if or (kindIs "invalid" $gateway.replicas) (gt (int $gateway.replicas) 1) -}}
+{{- fail "gateway.idempotency.store=embedded is the memory of one gateway, and each of several would answer a repeated request once: set gateway.replicas=1, or gateway.idempotency.store=valkey" -}}
+{{- end -}}
+{{- if not $gateway.persistence.enabled -}}
+{{- fail "gateway.idempotency.store=embedded needs a volume, or each new pod would forget all keys: set gateway.persistence.enabled=true, or gateway.idempotency.store=valkey" -}}
+{{- end -}}
+{{- end -}}
+{{- if and (eq $store "valkey") (not $gateway.idempotency.urlSecret.name) -}}
+{{- fail "gateway.idempotency.store=valkey needs to know the server: set gateway.idempotency.urlSecret.name to a Secret with its URL" -}}
+{{- end -}}
+{{- if ne $store "none" -}}{{- $store -}}{{- end -}}
+{{- end -}}
+
 {{- define "headgate.podSecurityContext" -}}
 runAsNonRoot: true
 {{- if not (kindIs "invalid" .Values.runAs) }}
