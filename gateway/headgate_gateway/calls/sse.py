@@ -29,6 +29,10 @@ class Decoder:
 
     def feed(self, piece: bytes) -> list[bytes]:
         """Take a piece. `Malformed`: an event grows beyond all measure."""
+        if not self._rest and not self._data and len(piece) <= LONGEST:
+            events = _whole_events(piece)
+            if events is not None:
+                return events
         found: list[bytes] = []
         lines = (self._rest + piece).split(b"\n")
         self._rest = lines.pop()
@@ -49,3 +53,14 @@ class Decoder:
     def whole(self) -> bool:
         """Whether everything that was fed has been returned: a stream must not end inside one."""
         return not self._rest.strip() and not self._data
+
+
+def _whole_events(piece: bytes) -> list[bytes] | None:
+    """Read a piece of nothing but whole events of one `data: ` line each, as nearly all are.
+
+    None: it is not of that form. It may be an event stream all the same.
+    """
+    if not piece.startswith(b"data: ") or not piece.endswith(b"\n\n") or b"\r" in piece:
+        return None
+    events = piece[6:-2].split(b"\n\ndata: ")
+    return events if piece.count(b"\n") == 2 * len(events) else None
