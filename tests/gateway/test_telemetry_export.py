@@ -2,7 +2,7 @@
 
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -10,9 +10,12 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from headgate_gateway.telemetry.export import Exporter
+from headgate_gateway.telemetry.trace_context import Sampler
 
-from .conftest import until
+from .conftest import NAME, Running, until
+from .test_calls import ask
 from .told import BEGAN, STARTED, attempt, told
+from .upstream import saying
 
 LONG = 3600.0  # s: no test waits for it
 
@@ -114,6 +117,26 @@ def test_a_collector_gets_a_request_s_spans(receiver: Receiver) -> None:
     assert ["stop"] == attributes(second)["gen_ai.response.finish_reasons"]
     assert 9 == attributes(second)["gen_ai.usage.output_tokens"]
     assert (1, 0, 0) == (sends.exported, sends.failed, sends.dropped)
+
+
+async def test_a_request_through_a_gateway_reaches_the_collector(
+    start: Callable[..., Awaitable[Running]], receiver: Receiver
+) -> None:
+    running = await start(saying("Hi"))
+    sends = exporter(receiver)
+    running.gateway.inference.teller.tracing.collector = sends
+    running.gateway.inference.sampler = Sampler(ratio=1.0)
+    await ask(running, messages=[{"role": "user", "content": "my secret"}])
+    await until(lambda: 1 == sends.exported)
+    sends.close()
+
+    request = receiver.got.get()
+    spans = request.resource_spans[0].scope_spans[0].spans
+    assert ["POST /v1/chat/completions", f"chat {NAME}"] == [spans[0].name, spans[-1].name]
+    assert {"stage identity", "stage routing"} < {span.name for span in spans}
+    assert 0 < spans[0].start_time_unix_nano <= spans[-1].start_time_unix_nano
+    assert spans[-1].end_time_unix_nano <= spans[0].end_time_unix_nano
+    assert b"secret" not in request.SerializeToString()
 
 
 def test_closing_sends_what_waits(receiver: Receiver) -> None:

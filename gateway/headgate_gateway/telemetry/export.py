@@ -11,7 +11,7 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -22,13 +22,13 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode
 from opentelemetry.trace.span import TraceFlags, TraceState
 
-from headgate_gateway.telemetry.spans import Kind, Span, Told, spans
-from headgate_gateway.telemetry.trace_context import Trace
+from headgate_gateway.telemetry.spans import Kind, Told, spans
 
 MOST: Final = 2048
 """Requests that may wait for the thread."""
-BATCH: Final = 128
-"""Requests that are sent at once; each is about ten spans."""
+BATCH: Final = 64
+"""Requests that are sent at once; each is about ten spans. Writing them down holds the
+interpreter's lock, and so the event loop."""
 EVERY: Final = 2.0  # s that a request may wait for others
 KINDS: Final[Mapping[Kind, SpanKind]] = {
     "server": SpanKind.SERVER,
@@ -109,11 +109,7 @@ class Exporter:
         return [told for told in batch if told is not None]
 
     def _send(self, batch: Sequence[Told]) -> None:
-        made = [
-            _readable(span, told.trace, self._resource)
-            for told in batch
-            for span in spans(told, region=self._region)
-        ]
+        made = [span for told in batch for span in _readable(told, self._region, self._resource)]
         if self._exporter.export(made) is SpanExportResult.SUCCESS:
             self.exported += len(batch)
         else:
@@ -127,23 +123,25 @@ def _resource(region: str, instance: str) -> Resource:
     return Resource.create(ours)
 
 
-def _readable(span: Span, trace: Trace, resource: Resource) -> ReadableSpan:
-    """Make the SDK's span of ours."""
+def _readable(told: Told, region: str, resource: Resource) -> Iterator[ReadableSpan]:
+    """Make the SDK's spans of a request."""
+    trace = told.trace
     flags, state = TraceFlags(trace.flags), TraceState.from_header([trace.state.decode()])
 
     def context(span_id: int) -> SpanContext:
         remote = span_id == trace.parent_id
         return SpanContext(trace.trace_id, span_id, remote, flags, state)
 
-    return ReadableSpan(
-        name=span.name,
-        context=context(span.span_id),
-        parent=context(span.parent_id) if span.parent_id else None,
-        resource=resource,
-        attributes=span.attributes,
-        kind=KINDS[span.kind],
-        instrumentation_scope=SCOPE,
-        status=Status(StatusCode.ERROR, span.error) if span.error else Status(),
-        start_time=span.started,
-        end_time=span.ended,
-    )
+    for span in spans(told, region=region):
+        yield ReadableSpan(
+            name=span.name,
+            context=context(span.span_id),
+            parent=context(span.parent_id) if span.parent_id else None,
+            resource=resource,
+            attributes=span.attributes,
+            kind=KINDS[span.kind],
+            instrumentation_scope=SCOPE,
+            status=Status(StatusCode.ERROR, span.error) if span.error else Status(),
+            start_time=span.started,
+            end_time=span.ended,
+        )
