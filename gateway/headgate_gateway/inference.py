@@ -3,11 +3,11 @@
 import asyncio
 import time
 from dataclasses import dataclass, field
-from typing import Final, assert_never
+from typing import Final
 
 from headgate_api.snapshot import Cohort
 from headgate_gateway.calls.call import Ask, Backends, Call
-from headgate_gateway.calls.events import End, Failed, Reasoning, Text, ToolCall, Vectors, Waiting
+from headgate_gateway.calls.events import End, Failed, Waiting
 from headgate_gateway.edge.errors import JSON, refuse, respond
 from headgate_gateway.edge.exchange import Exchange, Headers
 from headgate_gateway.idempotency.keyed import HEADER, Idempotency, leave
@@ -19,7 +19,8 @@ from headgate_gateway.refusals import PASS, Code, Refusal, Verdict
 from headgate_gateway.request import Request
 from headgate_gateway.routing.tables import Tables
 from headgate_gateway.snapshots import Snapshots
-from headgate_gateway.streaming.chat import HEARTBEAT, Chunks, Names, completion
+from headgate_gateway.streaming.bodies import HEARTBEAT, Names, Stream, Whole
+from headgate_gateway.streaming.surfaces import SURFACES, Surface
 from headgate_gateway.telemetry.trace_context import Sampler
 from headgate_gateway.timeline import Timeline
 
@@ -110,7 +111,8 @@ class Answer:
         call = self._call = Call(shared.backends, ask(request), request.timeline)
         shared.calls.add(call)
         try:
-            await (self._stream(call) if request.chat.stream else self._plain(call))
+            surface = SURFACES[request.head.path]
+            await (self._stream if request.asked.streams else self._plain)(call, surface)
         finally:
             shared.calls.discard(call)
             call.close()
@@ -131,56 +133,48 @@ class Answer:
         self.exchange, self.outcome.idempotency = entered, "claimed"
         return PASS
 
-    async def _stream(self, call: Call) -> None:
-        """Send text as it comes. Status and headers wait for the first of it, or a heartbeat."""
+    async def _stream(self, call: Call, surface: Surface) -> None:
+        """Send what comes, at once. Status and headers wait for the first of it, or a heartbeat."""
         exchange = self.exchange
-        chunks: Chunks | None = None
-        opening = b""  # the first chunk, until it leaves together with the first text
+        stream: Stream | None = None
+        opening = b""  # what comes first, until it leaves together with something
         while True:
             event = await call.next()
-            if chunks is None and not isinstance(event, Failed):
-                chunks = self._start(call)
-                opening = chunks.role()
-            match event:
-                case Text(text):
-                    self._note_text()
-                    assert chunks is not None  # noqa: S101 - for the type checker
-                    piece, opening = opening + chunks.text(text), b""
-                    await exchange.send(piece)
-                case Waiting():
-                    await exchange.send(HEARTBEAT)
-                case End() as end:
-                    self.outcome.end = end
-                    assert chunks is not None  # noqa: S101 - for the type checker
-                    exchange.finish(opening + chunks.end(end))
-                    return
-                case Failed(refusal):
-                    await self._refuse(refusal)
-                    return
-                case Reasoning() | ToolCall() | Vectors():
-                    raise NotImplementedError
-                case _:
-                    assert_never(event)
+            if isinstance(event, Failed):
+                await self._refuse(event.refusal)
+                return
+            if stream is None:
+                stream = self._start(call, surface)
+                opening = stream.opening()
+            if isinstance(event, End):
+                self.outcome.end = event
+                exchange.finish(opening + stream.end(event))
+                return
+            if isinstance(event, Waiting):
+                await exchange.send(HEARTBEAT)
+                continue
+            self._note_first()
+            piece, opening = opening + stream.write(event), b""
+            await exchange.send(piece)
 
-    async def _plain(self, call: Call) -> None:
-        texts: list[str] = []
+    async def _plain(self, call: Call, surface: Surface) -> None:
+        whole: Whole | None = None
         while True:
-            match await call.next():
-                case Text(text):
-                    self._note_text()
-                    texts.append(text)
-                case Waiting():
-                    continue
-                case End() as end:
-                    self.outcome.end, self.outcome.status = end, 200
-                    body = completion(self._names(call), "".join(texts), end)
-                    await respond(self.exchange, 200, [JSON, *self._labels("call")], body)
-                    return
-                case Failed(refusal):
-                    await self._refuse(refusal)
-                    return
-                case Reasoning() | ToolCall() | Vectors():
-                    raise NotImplementedError
+            event = await call.next()
+            if isinstance(event, Failed):
+                await self._refuse(event.refusal)
+                return
+            if isinstance(event, Waiting):
+                continue
+            if whole is None:
+                whole = surface.whole(self._names(call, surface), self.request.asked)
+            if isinstance(event, End):
+                self.outcome.end, self.outcome.status = event, 200
+                body = whole.body(event)
+                await respond(self.exchange, 200, [JSON, *self._labels("call")], body)
+                return
+            self._note_first()
+            whole.add(event)
 
     async def _refuse(self, refusal: Refusal) -> None:
         self.outcome.fail(refusal.code, refusal.status)
@@ -188,25 +182,24 @@ class Answer:
         stage = "call" if self._call is not None else stages[-1][0] if stages else "edge"
         await refuse(self.exchange, refusal, *self._labels(stage))
 
-    def _note_text(self) -> None:
+    def _note_first(self) -> None:
         timeline = self.request.timeline
         if timeline.first_text is None:
             timeline.first_text = self._clock()
 
-    def _start(self, call: Call) -> Chunks:
+    def _start(self, call: Call, surface: Surface) -> Stream:
         self.outcome.status = 200
         name = (b"x-request-id", self.exchange.id.encode())
         self.exchange.start(200, [*EVENT_STREAM, name, *self._labels("call")])
-        options = self.request.chat.stream_options
-        wants = options is not None and options.include_usage is True
-        return Chunks(self._names(call), include_usage=wants)
+        assert surface.stream is not None  # noqa: S101 - its requests cannot ask for one
+        return surface.stream(self._names(call, surface), self.request.asked)
 
-    def _names(self, call: Call) -> Names:
+    def _names(self, call: Call, surface: Surface) -> Names:
         assert call.cohort is not None  # noqa: S101 - somebody answered
         return Names(
-            id=f"chatcmpl-{self.exchange.id}",
+            id=surface.prefix + self.exchange.id,
             created=int(self.request.now),
-            model=self.request.chat.model,
+            model=self.request.asked.model,
             system_fingerprint=call.cohort.revision,
         )
 
@@ -225,7 +218,7 @@ def ask(request: Request) -> Ask:
         pool=request.model.pool,
         cohorts=request.model.cohorts,
         task=request.task,
-        plain=not request.chat.stream,
+        plain=not request.asked.streams,
         deadline=request.deadline,
         retries=policy.retries,
         hedging=policy.hedging,

@@ -107,7 +107,7 @@ class Teller:
                 last.cohort.variant,
                 facts.route or DIRECT,
                 facts.operation,
-                request.chat.model,
+                request.asked.model,
                 body.public_name,
             )
         )
@@ -172,8 +172,8 @@ def _facts(request: Request, outcome: Outcome, timeline: Timeline, seconds: floa
     if model is not None:
         identity = model.identity
         facts.namespace, facts.model = identity.namespace, identity.name
-        facts.public_name = request.chat.model  # a name of ours, as it led to a model
-        facts.stream = bool(request.chat.stream)
+        facts.public_name = request.asked.model  # a name of ours, as it led to a model
+        facts.stream = request.asked.streams
         if request.route is not None:
             facts.route = request.route.identity.name
     deadline = getattr(request, "deadline", None)

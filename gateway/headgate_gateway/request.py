@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from headgate_api.snapshot import RouteBody
 from headgate_gateway.calls.adapter import Task
 from headgate_gateway.calls.deadline import Deadline
-from headgate_gateway.edge.chat_request import ChatRequest
+from headgate_gateway.edge.asked import Asked
 from headgate_gateway.edge.exchange import Head
 from headgate_gateway.routing.tables import Credential, Model, Route, Tables
 from headgate_gateway.telemetry.trace_context import Trace
@@ -28,7 +28,7 @@ class Request:
     trace: Trace  # the edge
     timeline: Timeline  # all
     credential: Credential = field(init=False)  # identity
-    chat: ChatRequest = field(init=False)  # parse
+    asked: Asked = field(init=False)  # parse
     route: Route | None = None  # routing; None: the name is a ModelDeployment's own
     model: Model = field(init=False)  # routing
     deadline: Deadline = field(init=False)  # deadline

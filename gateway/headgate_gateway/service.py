@@ -19,7 +19,8 @@ from headgate_gateway.pipeline import Pipeline
 from headgate_gateway.refusals import Code, Refusal
 from headgate_gateway.routing.choose_model import UNKNOWN
 from headgate_gateway.snapshots import Snapshots
-from headgate_gateway.streaming.chat import model_body, model_list
+from headgate_gateway.streaming.bodies import model_body, model_list
+from headgate_gateway.streaming.surfaces import SURFACES
 
 log = structlog.get_logger(__name__)
 
@@ -62,7 +63,7 @@ class Service:
             await handler(exchange)
 
     def _find(self, path: str) -> tuple[Handler | None, tuple[str, ...]]:
-        if path == "/v1/chat/completions":
+        if path in SURFACES:
             return self.inference, ("POST",)
         if path == MODELS or path.startswith(f"{MODELS}/"):
             return self._models, ("GET", "HEAD")

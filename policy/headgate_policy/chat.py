@@ -15,6 +15,7 @@ import jinja2
 from headgate_api.errors import TerminalError
 from headgate_policy.neutral import neutral
 from headgate_policy.sandbox import BUDGET, WEIGHT, BoundedEnvironment, Budget, Exhausted
+from headgate_policy.tools import dialect_of
 
 LONGEST_SOURCE: Final = 64 * 1024
 COMPILED: Final = 256
@@ -53,6 +54,8 @@ class ChatTemplate:
         if len(source.encode()) > LONGEST_SOURCE:
             raise TemplateInvalid(f"the template is longer than {LONGEST_SOURCE} bytes")
         self._standard = source == STANDARD
+        self.dialect = dialect_of(source)
+        """How it teaches the model to call tools; None: it does not."""
         try:
             self._template = BoundedEnvironment().bounded(source)
         except jinja2.TemplateSyntaxError as error:

@@ -81,11 +81,21 @@ async def test_without_a_snapshot_nobody_is_turned_away_for_good(start: Start) -
 MESSAGES = [{"role": "user", "content": "Hello"}]
 
 
+MISSING = "missing_required_parameter"
+UNSUPPORTED = "unsupported_parameter"
+TOOL = {"type": "function", "function": {"name": "clock"}}
+SECOND = "tools[1].function.name"
+
+
+def schema_format(schema: Any) -> dict[str, Any]:
+    return {"type": "json_schema", "json_schema": {"name": "it", "schema": schema}}
+
+
 BAD_BODIES: list[tuple[bytes | dict[str, Any], str, str | None]] = [
     (b"", "invalid_json", None),
     (b"{", "invalid_json", None),
     (b'{"model": "\xff"}', "invalid_json", None),
-    (b'{"model": "a", "tools": ' + b"[" * 100_000, "invalid_json", None),
+    (b'{"messages": [{"role": "user", "annotations": ' + b"[" * 100_000, "invalid_json", None),
     (b"[]", "invalid_value", None),
     ({"messages": MESSAGES}, "missing_required_parameter", "model"),
     ({"model": NAME}, "missing_required_parameter", "messages"),
@@ -119,11 +129,23 @@ BAD_BODIES: list[tuple[bytes | dict[str, Any], str, str | None]] = [
     ({"model": NAME, "messages": MESSAGES, "top_k": 5}, "unknown_parameter", "top_k"),
     ({"model": NAME, "messages": MESSAGES, "n": 2}, "unsupported_value", "n"),
     ({"model": NAME, "messages": MESSAGES, "n": True}, "unsupported_value", "n"),
-    ({"model": NAME, "messages": MESSAGES, "tools": [{}]}, "unsupported_value", "tools"),
-    ({"model": NAME, "messages": MESSAGES, "logprobs": True}, "unsupported_value", "logprobs"),
+    ({"model": NAME, "messages": MESSAGES, "tools": [TOOL]}, "unsupported_parameter", "tools"),
+    ({"model": NAME, "messages": MESSAGES, "tools": [{}]}, MISSING, "tools[0].type"),
+    ({"model": NAME, "messages": MESSAGES, "tools": [TOOL, TOOL]}, "invalid_value", SECOND),
+    ({"model": NAME, "messages": MESSAGES, "tool_choice": "auto"}, "invalid_value", "tool_choice"),
+    ({"model": NAME, "messages": MESSAGES, "logprobs": True}, "unsupported_parameter", "logprobs"),
+    ({"model": NAME, "messages": MESSAGES, "logit_bias": {"1": 5}}, UNSUPPORTED, "logit_bias"),
+    ({"model": NAME, "messages": MESSAGES, "top_logprobs": 2}, "invalid_value", "top_logprobs"),
+    ({"model": NAME, "messages": MESSAGES, "store": True}, "unsupported_value", "store"),
+    ({"model": NAME, "messages": MESSAGES, "audio": {}}, UNSUPPORTED, "audio"),
     (
-        {"model": NAME, "messages": MESSAGES, "response_format": {"type": "json_object"}},
-        "unsupported_value",
+        {"model": NAME, "messages": MESSAGES, "response_format": {"type": "xml"}},
+        "invalid_value",
+        "response_format.type",
+    ),
+    (
+        {"model": NAME, "messages": MESSAGES, "response_format": schema_format({"type": "x"})},
+        "invalid_value",
         "response_format",
     ),
     (

@@ -1,11 +1,14 @@
 """What a call needs from a runtime's dialect: the bytes to send, and the meaning of what comes."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeAlias
+from typing import Any, Final, Literal, Protocol, TypeAlias
 
-from headgate_gateway.calls.events import Event, Failed
+from headgate_gateway.calls.events import Event, Failed, Usage
+from headgate_policy.tools import Dialect
 
+Check: TypeAlias = Callable[[Any], bool]
+"""Says whether a JSON value is as it should be."""
 Endpoint: TypeAlias = Literal["chat/completions", "completions", "embeddings"]
 
 
@@ -22,6 +25,24 @@ class Sampling:
     stop: tuple[str, ...] = ()
 
 
+DEFAULT: Final = Sampling(max_tokens=1)
+"""Of tasks that generate nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Form:
+    """What a client asks of an answer's form."""
+
+    dialect: Dialect | None = None  # of tool calls, where a runtime leaves them in the text
+    offered: tuple[str, ...] = ()  # names of tools
+    most: int | None = None  # calls in one answer
+    said: str = ""  # how the prompt already begins the answer
+    must_call: bool = False
+    arguments: Mapping[str, Check]  # of strict tools, by name
+    check: Check | None = None  # of the whole text, as JSON
+    hold: bool  # let nothing go before it was checked
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
     """What a model server is asked to do, before any dialect."""
@@ -29,7 +50,10 @@ class Task:
     endpoint: Endpoint
     prompt: str = ""  # the one text to go on with, for runtimes that know no conversations
     inputs: tuple[str, ...] = ()  # the texts to embed
-    sampling: Sampling
+    dimensions: int | None = None  # of a vector; None: as many as the model has
+    sampling: Sampling = DEFAULT
+    guide: tuple[str, str] | None = None  # what to generate: the kind of guide, and the guide
+    form: Form | None = None  # what to make sure of
     body: bytes = b""  # the client's own, for runtimes that speak its dialect
 
 
@@ -43,6 +67,11 @@ class Reader(Protocol):
     @property
     def error(self) -> str:
         """What the model server said went wrong: for our log, never for the client."""
+        ...
+
+    @property
+    def usage(self) -> Usage:
+        """What the answer has cost so far."""
         ...
 
     def feed(self, piece: bytes) -> Sequence[Event]:

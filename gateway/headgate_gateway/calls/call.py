@@ -78,6 +78,7 @@ class Call:
     __slots__ = (
         "_ask",
         "_beat",
+        "_due",
         "_ending",
         "_hedge_at",
         "_loop",
@@ -111,6 +112,7 @@ class Call:
         self._loop = asyncio.get_running_loop()
         self._news: asyncio.Future[None] | None = None  # set while `next` waits
         self._timer: asyncio.TimerHandle | None = None
+        self._due = 0.0  # when it rings
         self._stopped: Refusal | None = None
         self._ending: End | Failed | None = None
         self._running: list[Attempt] = []  # two while a hedge runs
@@ -183,7 +185,7 @@ class Call:
             if event is not None:
                 return event
             if self._running or now < self._open_at:
-                return self._on_time(now)
+                return self._on_time(now) if now >= self._due else None
         return self._ending
 
     def _poll(self, now: float) -> Event | None:
@@ -387,4 +389,5 @@ class Call:
             due = min(due, self._hedge_at)
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self._loop.call_at(max(now + SOON, due), self._wake)
+        self._due = max(now + SOON, due)
+        self._timer = self._loop.call_at(self._due, self._wake)

@@ -42,7 +42,7 @@ class Vectors(Struct, frozen=True):
     """Embeddings, one for each input and in their order. There is one such event per call."""
 
     vectors: tuple[bytes, ...]
-    """Each is a row of FP32 numbers, little-endian."""
+    """FP32 numbers, little-endian, as they are sent on in most cases."""
 
 
 class Waiting(Struct, frozen=True, gc=False):

@@ -1,4 +1,4 @@
-"""Stage `context`: the conversation as the one text that the model reads, and how to go on."""
+"""Stage `context`: from what the client asked to the task that a model server gets."""
 
 import asyncio
 from collections.abc import Awaitable
@@ -9,10 +9,21 @@ from typing import ClassVar, Final
 import structlog
 
 from headgate_gateway.calls.adapter import Sampling, Task
-from headgate_gateway.edge.chat_request import ChatRequest, Message
+from headgate_gateway.calls.conversation import plain
+from headgate_gateway.calls.forms import Wanted, slow, told, wanted
+from headgate_gateway.edge.asked import Asked, Generation, unsupported
+from headgate_gateway.edge.chat_request import ChatRequest
+from headgate_gateway.edge.completion_request import CompletionRequest
+from headgate_gateway.edge.embedding_request import EmbeddingRequest
 from headgate_gateway.refusals import PASS, Code, Refusal, Verdict
 from headgate_gateway.request import Request
-from headgate_policy.chat import COMPILED, ConversationRefused, TemplateInvalid, chat_template
+from headgate_policy.chat import (
+    COMPILED,
+    ChatTemplate,
+    ConversationRefused,
+    TemplateInvalid,
+    chat_template,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -34,27 +45,52 @@ class WritePrompt:
     _compiled: set[str | None] = field(default_factory=set)  # templates that are compiled
 
     def decide(self, request: Request) -> Verdict | Awaitable[Verdict]:
-        most = request.model.body.max_context_tokens
-        limit = request.chat.limit
-        if most is not None and limit is not None and limit > most:
-            given = "max_tokens" if request.chat.max_completion_tokens is None else None
-            sentence = f"This model's context has {most} tokens; more were asked for."
-            param = given or "max_completion_tokens"
-            return Refusal(Code.CONTEXT_LENGTH_EXCEEDED, 400, sentence, param)
-        # Compiling takes tens of milliseconds, and so may a long conversation.
-        if len(request.body) <= SHORT and request.model.body.chat_template in self._compiled:
-            return self._write(request)
-        return asyncio.to_thread(self._write, request)
+        asked = request.asked
+        if (no := _beyond(request, asked)) is not None:
+            return no
+        match asked:
+            case ChatRequest():
+                if self._at_once(request, asked):
+                    return self._chat(request, asked)
+                return asyncio.to_thread(self._chat, request, asked)
+            case CompletionRequest():
+                request.task = Task(
+                    endpoint="completions",
+                    prompt=asked.text,
+                    sampling=_sampling(asked, self._most(request)),
+                    body=request.body,
+                )
+            case EmbeddingRequest():
+                request.task = Task(
+                    endpoint="embeddings",
+                    inputs=asked.inputs,
+                    dimensions=asked.dimensions,
+                    body=request.body,
+                )
+            case _:
+                raise TypeError(type(asked))
+        return PASS
 
-    def _write(self, request: Request) -> Verdict:
+    def _at_once(self, request: Request, chat: ChatRequest) -> bool:
+        """Say whether the event loop may do it.
+
+        Compiling a template takes tens of milliseconds, and so may a long conversation or a schema.
+        """
+        if (chat.tools is not None or chat.response_format is not None) and slow(chat):
+            return False
+        return len(request.body) <= SHORT and request.model.body.chat_template in self._compiled
+
+    def _chat(self, request: Request, chat: ChatRequest) -> Verdict:
         body = request.model.body
-        messages = [_plain(message) for message in request.chat.messages]
         try:
             template = chat_template(body.chat_template)
             if len(self._compiled) >= COMPILED:
                 self._compiled.clear()  # of those used since then, none has been dropped
             self._compiled.add(body.chat_template)
-            prompt = template.prompt(messages, now=datetime.fromtimestamp(request.now, UTC))
+            wants = wanted(chat, template.dialect, in_text=_any_triton(request))
+            if isinstance(wants, Refusal):
+                return wants
+            prompt = _prompt(template, chat, wants, request.now)
         except ConversationRefused as refused:
             return Refusal(Code.INVALID_PROMPT, 400, str(refused), "messages")
         except TemplateInvalid as error:
@@ -63,43 +99,52 @@ class WritePrompt:
         request.task = Task(
             endpoint="chat/completions",
             prompt=prompt,
-            sampling=_sampling(request.chat, self._most(body.max_context_tokens)),
+            sampling=_sampling(chat, self._most(request)),
+            guide=wants.guide,
+            form=wants.form,
             body=request.body,
         )
         return PASS
 
-    def _most(self, context: int | None) -> int:
+    def _most(self, request: Request) -> int:
+        context = request.model.body.max_context_tokens
         return self.default_max_tokens if context is None else min(self.default_max_tokens, context)
 
 
-def _plain(message: Message) -> dict[str, object]:
-    """What templates know of a message. `developer` is the new word for `system`."""
-    role = "system" if message.role == "developer" else message.role
-    plain: dict[str, object] = {"role": role, "content": message.text}
-    if message.name is not None:
-        plain["name"] = message.name
-    if message.tool_call_id is not None:
-        plain["tool_call_id"] = message.tool_call_id
-    if message.tool_calls:
-        plain["tool_calls"] = [
-            {
-                "id": call.id,
-                "type": call.type,
-                "function": {"name": call.function.name, "arguments": call.function.arguments},
-            }
-            for call in message.tool_calls
-        ]
-    return plain
+def _beyond(request: Request, asked: Asked) -> Refusal | None:
+    """Find what the model, or the runtime under it, cannot do."""
+    limit, context = asked.limit, request.model.body.max_context_tokens
+    if limit is not None and context is not None and limit[1] > context:
+        sentence = f"This model's context has {context} tokens; more were asked for."
+        return Refusal(Code.CONTEXT_LENGTH_EXCEEDED, 400, sentence, limit[0])
+    if isinstance(asked, Generation) and asked.special is not None and _any_triton(request):
+        return unsupported(asked.special)
+    return None
 
 
-def _sampling(chat: ChatRequest, default_max_tokens: int) -> Sampling:
+def _any_triton(request: Request) -> bool:
+    """Say whether the answer may come from a runtime that knows texts alone."""
+    return any(cohort.runtime != "trtllm-serve" for cohort in request.model.body.cohorts)
+
+
+def _prompt(template: ChatTemplate, chat: ChatRequest, wants: Wanted, now: float) -> str:
+    prompt = template.prompt(
+        [plain(message) for message in chat.messages],
+        tools=told(wants.tools) if wants.tools else None,
+        now=datetime.fromtimestamp(now, UTC),
+    )
+    return prompt if wants.form is None else prompt + wants.form.said
+
+
+def _sampling(asked: Generation, default_max_tokens: int) -> Sampling:
+    limit = asked.limit
     return Sampling(
-        max_tokens=chat.limit or default_max_tokens,
-        temperature=chat.temperature,
-        top_p=chat.top_p,
-        frequency_penalty=chat.frequency_penalty,
-        presence_penalty=chat.presence_penalty,
+        max_tokens=default_max_tokens if limit is None else limit[1],
+        temperature=asked.temperature,
+        top_p=asked.top_p,
+        frequency_penalty=asked.frequency_penalty,
+        presence_penalty=asked.presence_penalty,
         # Theirs is signed, the tensor is not.
-        seed=None if chat.seed is None else chat.seed % 2**64,
-        stop=chat.stop_words,
+        seed=None if asked.seed is None else asked.seed % 2**64,
+        stop=asked.stop_words,
     )

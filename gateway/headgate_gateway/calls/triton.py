@@ -15,6 +15,8 @@ from headgate_gateway.calls import sse
 from headgate_gateway.calls.adapter import Reader, Task, post
 from headgate_gateway.calls.events import End, Event, Failed, FinishReason, Text, Usage
 from headgate_gateway.calls.failures import CUT, INVALID, failure
+from headgate_gateway.calls.filters import in_form
+from headgate_gateway.calls.triton_embedding import EmbeddingReader, embedding_fields
 
 CHARACTERS_PER_TOKEN: Final = 4
 """Where nobody counts; English text on current tokenizers."""
@@ -89,7 +91,8 @@ class _Reading:
             self._output_tokens = reply.num_output_tokens
         return reply
 
-    def _usage(self) -> Usage:
+    @property
+    def usage(self) -> Usage:
         if self._input_tokens is not None and self._output_tokens is not None:
             return Usage(self._input_tokens, self._output_tokens)
         guess = -(-self._prompt // CHARACTERS_PER_TOKEN)
@@ -108,7 +111,7 @@ class _EnsembleReader(_Reading):
     def _end(self) -> End | Failed:
         if not self._replies:
             return CUT
-        usage = self._usage()
+        usage = self.usage
         full = usage.output_tokens >= self._max_tokens
         return End("length" if full else "stop", usage)
 
@@ -145,7 +148,7 @@ class _LlmapiReader(_Reading):
                 # Without a reason something is missing, however cleanly the stream ended.
                 return CUT
             case reason:
-                return End(reason, self._usage())
+                return End(reason, self.usage)
 
 
 def _reason(word: str) -> FinishReason | Literal["cut"]:
@@ -160,7 +163,7 @@ def _reason(word: str) -> FinishReason | Literal["cut"]:
 class Triton:
     """An `Adapter` for one of the two."""
 
-    fields: Callable[[Task], Mapping[str, Any]]
+    fields: Callable[[Task], dict[str, Any]]
     """Input tensors."""
     reading: Callable[[Task], Reader]
     stopping: Mapping[str, Any]
@@ -169,8 +172,12 @@ class Triton:
     def request(
         self, task: Task, *, call_id: str, host: str, served_model: str, headers: bytes
     ) -> bytes:
-        path = f"/v2/models/{served_model}/generate_stream"
-        return post(path, host, headers, msgspec.json.encode({"id": call_id, **self.fields(task)}))
+        if task.endpoint == "embeddings":
+            kind, fields = "infer", embedding_fields(task)
+        else:
+            kind, fields = "generate_stream", self.fields(task)
+        body = msgspec.json.encode({"id": call_id, **fields})
+        return post(f"/v2/models/{served_model}/{kind}", host, headers, body)
 
     def stop(self, *, call_id: str, host: str, served_model: str) -> bytes:
         """Until the first event Triton does not look whether the caller is still there."""
@@ -179,7 +186,9 @@ class Triton:
         return post(path, host, b"", msgspec.json.encode(fields))
 
     def reader(self, task: Task) -> Reader:
-        return self.reading(task)
+        if task.endpoint == "embeddings":
+            return EmbeddingReader(task)
+        return in_form(self.reading(task), task.form)
 
     def failure(self, said: str, status: int) -> Failed:
         return failure(said, status)
@@ -203,8 +212,11 @@ def _llmapi_fields(task: Task) -> dict[str, Any]:
 def _ensemble_fields(task: Task) -> dict[str, Any]:
     sampling = task.sampling
     names = ("temperature", "top_p", "frequency_penalty", "presence_penalty", "seed")
-    fields = {name: getattr(sampling, name) for name in names}
+    fields: dict[str, Any] = {name: getattr(sampling, name) for name in names}
     fields["stop_words"] = list(sampling.stop) or None
+    if task.guide is not None:
+        fields["guided_decoding_guide_type"], guide = task.guide
+        fields["guided_decoding_guide"] = guide or None
     given = {name: value for name, value in fields.items() if value is not None}
     return {
         "text_input": task.prompt,

@@ -1,21 +1,24 @@
-"""`POST /v1/chat/completions`: what a client may ask, and what is wrong with what it asked.
+"""`POST /v1/chat/completions`: what a client may ask, and what is wrong with what it asked."""
 
-Nothing is ignored in silence: a parameter that changes the answer and that we do not act on is
-refused by name, unless its value asks for what we do anyway.
-"""
-
-import re
 from typing import Annotated, Any, Final, Literal, TypeAlias, get_args
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Meta, Raw, Struct
 
+from headgate_gateway.edge.asked import (
+    BodyReader,
+    Generation,
+    Tokens,
+    missing,
+    stray_options,
+    unsupported,
+)
+from headgate_gateway.edge.chat_tools import NamedChoice, Tool, ToolCall, wrong_tools
 from headgate_gateway.refusals import Code, Refusal
 
-Penalty: TypeAlias = Annotated[float, Meta(ge=-2, le=2)]
-Tokens: TypeAlias = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 Role: TypeAlias = Literal["system", "developer", "user", "assistant", "tool"]
-StopWord: TypeAlias = Annotated[str, Meta(min_length=1, max_length=256)]
+Nothing: TypeAlias = Annotated[list[Any], Meta(max_length=0)]
+Text: TypeAlias = Annotated[list[Literal["text"]], Meta(min_length=1, max_length=1)]
 
 
 class TextPart(Struct, tag="text", forbid_unknown_fields=True, gc=False):
@@ -28,17 +31,6 @@ class RefusalPart(Struct, tag="refusal", forbid_unknown_fields=True, gc=False):
     refusal: str
 
 
-class Function(Struct, forbid_unknown_fields=True, gc=False):
-    name: str
-    arguments: str
-
-
-class ToolCall(Struct, forbid_unknown_fields=True):
-    id: str
-    function: Function
-    type: Literal["function"] = "function"
-
-
 class Message(Struct, forbid_unknown_fields=True):
     """One turn, also as the SDK gives it back from an earlier answer."""
 
@@ -48,6 +40,7 @@ class Message(Struct, forbid_unknown_fields=True):
     tool_calls: list[ToolCall] | None = None
     tool_call_id: str | None = None
     refusal: str | None = None
+    reasoning_content: str | None = None
     annotations: Any = None
     audio: None = None
     function_call: None = None
@@ -70,165 +63,134 @@ class Message(Struct, forbid_unknown_fields=True):
         parts, calls = self.parts, self.tool_calls or ()
         told = [text for call in calls for text in (call.function.name, call.function.arguments)]
         joined = [self.text] if len(parts) > 1 else []
-        return [*parts, *joined, self.name or "", *told]
+        return [*parts, *joined, self.name or "", self.reasoning_content or "", *told]
 
 
-class StreamOptions(Struct, forbid_unknown_fields=True, gc=False):
-    include_usage: bool | None = None
-    include_obfuscation: bool | None = None
+class JsonSchema(Struct, forbid_unknown_fields=True, rename={"schema_": "schema"}):
+    name: Annotated[str, Meta(pattern="^[a-zA-Z0-9_-]{1,64}$")]
+    description: str | None = None
+    schema_: Raw = Raw(b"{}")
+    strict: bool | None = None
 
 
-class ChatRequest(Struct, forbid_unknown_fields=True):
-    """The body. Fields behind `user` are known and refused, but for harmless values."""
+class TextFormat(Struct, tag="text", forbid_unknown_fields=True):
+    pass
 
-    model: Annotated[str, Meta(min_length=1, max_length=256)]
+
+class ObjectFormat(Struct, tag="json_object", forbid_unknown_fields=True):
+    pass
+
+
+class SchemaFormat(Struct, tag="json_schema", forbid_unknown_fields=True):
+    json_schema: JsonSchema
+
+
+class ChatRequest(Generation, kw_only=True):
+    """The body. What is typed as nothing, or as one value, is refused otherwise."""
+
     messages: Annotated[list[Message], Meta(min_length=1)]
-    stream: bool | None = None
-    stream_options: StreamOptions | None = None
-    max_tokens: Tokens | None = None
     max_completion_tokens: Tokens | None = None
-    temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
-    top_p: Annotated[float, Meta(gt=0, le=1)] | None = None
-    frequency_penalty: Penalty | None = None
-    presence_penalty: Penalty | None = None
-    seed: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None = None
-    stop: StopWord | Annotated[list[StopWord], Meta(max_length=4)] | None = None
+    tools: Annotated[list[Tool], Meta(max_length=128)] | None = None
+    tool_choice: Literal["none", "auto", "required"] | NamedChoice | None = None
+    parallel_tool_calls: bool | None = None
+    response_format: TextFormat | ObjectFormat | SchemaFormat | None = None
     # Labels of the caller's own: nothing depends on them.
-    user: str | None = None
     safety_identifier: str | None = None
     prompt_cache_key: str | None = None
     metadata: dict[str, str] | None = None
+    # Only some runtimes have these.
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
+    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = (
+        None
+    )
     # Known, and refused where they would matter.
-    n: Any = None
-    tools: Any = None
-    tool_choice: Any = None
-    parallel_tool_calls: Any = None
-    functions: Any = None
-    function_call: Any = None
-    response_format: Any = None
-    logprobs: Any = None
-    top_logprobs: Any = None
-    logit_bias: Any = None
-    modalities: Any = None
-    audio: Any = None
-    prediction: Any = None
-    reasoning_effort: Any = None
-    verbosity: Any = None
-    store: Any = None
-    service_tier: Any = None
-    web_search_options: Any = None
+    functions: Nothing | None = None
+    function_call: Literal["none"] | None = None
+    modalities: Text | None = None
+    audio: None = None
+    prediction: None = None
+    verbosity: None = None
+    moderation: None = None
+    prompt_cache_options: None = None
+    prompt_cache_retention: None = None
+    store: bool | None = None
+    service_tier: Literal["auto", "default"] | None = None
+    web_search_options: None = None
 
     @property
-    def limit(self) -> int | None:
-        """The most tokens to generate, under its new name or its old one."""
-        return self.max_completion_tokens or self.max_tokens
+    def limit(self) -> tuple[str, int] | None:
+        """Under its new name or its old one."""
+        if self.max_completion_tokens is not None:
+            return "max_completion_tokens", self.max_completion_tokens
+        return super().limit
 
     @property
-    def stop_words(self) -> tuple[str, ...]:
-        return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
+    def texts(self) -> list[str]:
+        told = [text for message in self.messages for text in message.texts]
+        for tool in self.tools or ():
+            told += tool.function.texts
+        return told
+
+    @property
+    def special(self) -> str | None:
+        if self.logprobs:
+            return "logprobs"
+        return "reasoning_effort" if self.reasoning_effort is not None else super().special
 
 
-HARMLESS: Final[dict[str, tuple[Any, ...]]] = {
-    "n": (1,),
-    "tools": ([],),
-    "tool_choice": ("none", "auto"),
-    "parallel_tool_calls": (True, False),
-    "functions": ([],),
-    "function_call": ("none",),
-    "response_format": ({"type": "text"},),
-    "logprobs": (False,),
-    "top_logprobs": (0,),
-    "logit_bias": ({},),
-    "modalities": (["text"],),
-    "audio": (),
-    "prediction": (),
-    "reasoning_effort": (),
-    "verbosity": (),
-    "store": (False,),
-    "service_tier": ("auto", "default"),
-    "web_search_options": (),
+NARROW: Final = {
+    "n": "1",
+    "functions": "[]",
+    "function_call": '"none"',
+    "modalities": '["text"]',
+    "audio": "",
+    "prediction": "",
+    "verbosity": "",
+    "moderation": "",
+    "prompt_cache_options": "",
+    "prompt_cache_retention": "",
+    "store": "false",
+    "service_tier": '"auto" or "default"',
+    "web_search_options": "",
 }
-"""Values besides null that ask for nothing that we do not do."""
-
-LONGEST_WORDS: Final = 128
-"""Characters of a finding or of a client's own field name that an answer repeats."""
+"""Parameters of which not everything is supported, and the values that are."""
+_WORDS: Final = {
+    ".role": get_args(Role),
+    ".content[": ("text", "refusal"),
+    "response_format": ("text", "json_object", "json_schema"),
+    "tool_choice": ("none", "auto", "required", "a function"),
+    "tool": ("function",),
+    "reasoning_effort": ("none", "minimal", "low", "medium", "high", "xhigh", "max"),
+}
+_READER: Final = BodyReader(NARROW, _WORDS)
 _DECODE: Final = msgspec.json.Decoder(ChatRequest).decode
-_PATH: Final = re.compile(r" - at `\$\.?(.*)`$")
-_FIELD: Final = re.compile(r"(?:required|unknown) field `([^`]*)`")
 
 
 def read_chat_request(body: bytes) -> ChatRequest | Refusal:
     """Read and check a body."""
-    try:
-        chat = _DECODE(body)
-    except msgspec.ValidationError as error:
-        return _invalid(str(error))
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        sentence = "The body is not valid JSON in UTF-8."
-        return Refusal(Code.INVALID_JSON, 400, sentence)
-    return _unsupported(chat) or _incomplete(chat) or chat
+    chat = _READER.read(_DECODE, body)
+    if isinstance(chat, Refusal):
+        return chat
+    return stray_options(chat) or _wrong_together(chat) or _incomplete(chat) or chat
 
 
-def _unsupported(chat: ChatRequest) -> Refusal | None:
-    for name, harmless in HARMLESS.items():
-        value = getattr(chat, name)
-        if value is None or any(value == h and type(value) is type(h) for h in harmless):
-            continue
-        if harmless:
-            allowed = msgspec.json.encode(harmless[0]).decode()
-            sentence = f"'{name}' is supported only as {allowed}."
-            return Refusal(Code.UNSUPPORTED_VALUE, 400, sentence, name)
-        return Refusal(
-            Code.UNSUPPORTED_PARAMETER, 400, f"'{name}' is not supported by this model.", name
-        )
-    if chat.stream_options is not None and not chat.stream:
-        sentence = "'stream_options' is allowed only together with 'stream': true."
-        return Refusal(Code.INVALID_VALUE, 400, sentence, "stream_options")
+def _wrong_together(chat: ChatRequest) -> Refusal | None:
+    if chat.store:
+        return unsupported("store", NARROW["store"])
+    if chat.top_logprobs and not chat.logprobs:
+        sentence = "'top_logprobs' is allowed only together with 'logprobs': true."
+        return Refusal(Code.INVALID_VALUE, 400, sentence, "top_logprobs")
+    if chat.tools or chat.tool_choice is not None:
+        return wrong_tools(chat.tools or (), chat.tool_choice)
     return None
 
 
 def _incomplete(chat: ChatRequest) -> Refusal | None:
     """Only an assistant may say nothing, in an answer that called tools or refused."""
     for index, message in enumerate(chat.messages):
-        missing = None
         if message.content is None and message.role != "assistant":
-            missing = f"messages[{index}].content"
-        elif message.role == "tool" and message.tool_call_id is None:
-            missing = f"messages[{index}].tool_call_id"
-        if missing is not None:
-            return _missing(missing)
+            return missing(f"messages[{index}].content")
+        if message.role == "tool" and message.tool_call_id is None:
+            return missing(f"messages[{index}].tool_call_id")
     return None
-
-
-def _missing(param: str) -> Refusal:
-    return Refusal(Code.MISSING_PARAMETER, 400, f"Missing required parameter: '{param}'.", param)
-
-
-def _invalid(found: str) -> Refusal:
-    """Turn the decoder's finding into ours: the field, what is wrong, and what would be right.
-
-    >>> _invalid("Expected `str`, got `int` - at `$.messages[0].content`").param
-    'messages[0].content'
-    """
-    path = _PATH.search(found)
-    where = path.group(1) if path is not None else ""
-    what = _PATH.sub("", found)
-    field = _FIELD.search(what)
-    if field is None:
-        what = what[:LONGEST_WORDS]
-        if what.startswith("Invalid"):
-            what += f"; use {' or '.join(_words(where))}"
-        named = f"'{where}': {what}." if where else f"{what}."
-        return Refusal(Code.INVALID_VALUE, 400, named, where or None)
-    name = field.group(1)[:LONGEST_WORDS]
-    param = f"{where}.{name}" if where else name
-    if "unknown" in what:
-        return Refusal(Code.UNKNOWN_PARAMETER, 400, f"Unknown parameter: '{param}'.", param)
-    return _missing(param)
-
-
-def _words(where: str) -> tuple[str, ...]:
-    """List the words that this field takes."""
-    if where.endswith(".role"):
-        return get_args(Role)
-    return ("text", "refusal") if ".content[" in where else ("function",)

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from headgate_gateway.edge.chat_request import read_chat_request
 from headgate_gateway.refusals import PASS, Code, Refusal, Verdict
 from headgate_gateway.request import Request
+from headgate_gateway.streaming.surfaces import SURFACES
 
 
 @dataclass(slots=True)
@@ -17,9 +17,9 @@ class Parse:
     budget: ClassVar = 1.0
 
     def decide(self, request: Request) -> Verdict:
-        match read_chat_request(request.body):
+        match SURFACES[request.head.path].read(request.body):
             case Refusal() as refusal:
                 return refusal
-            case chat:
-                request.chat = chat
+            case asked:
+                request.asked = asked
                 return PASS

@@ -34,7 +34,7 @@ class ChooseModel:
     chance: random.Random = field(default_factory=random.Random)
 
     def decide(self, request: Request) -> Verdict:
-        tenant, name = request.credential.tenant, request.chat.model
+        tenant, name = request.credential.tenant, request.asked.model
         space = request.tables.space(tenant.namespace)
         if not tenant.may_use(name):
             return UNKNOWN

@@ -21,7 +21,7 @@ class SetDeadline:
             request.policy.deadlines,
             request.head.headers,
             request.timeline.started,
-            stream=bool(request.chat.stream),
+            stream=request.asked.streams,
         )
         if isinstance(found, Refusal):
             return found

@@ -1,95 +1,104 @@
-"""Answers as OpenAI's clients read them: chunks of a stream, or one whole object."""
+"""Answers of `/v1/chat/completions`: chunks of a stream, or one whole object."""
 
-from collections.abc import Callable, Iterable
-from typing import Any, Final, NamedTuple
+from typing import Any
 
 import msgspec
 
-from headgate_gateway.calls.events import End, Usage
-
-DONE: Final = b"data: [DONE]\n\n"
-HEARTBEAT: Final = b": waiting\n\n"
-"""A comment: clients skip it, proxies on the way see that the connection lives."""
-
-_encode: Final = msgspec.json.encode
+from headgate_gateway.calls.events import End, Event, Reasoning, Text, ToolCall
+from headgate_gateway.edge.asked import Asked
+from headgate_gateway.streaming.bodies import Frame, Names, encode, usage_body
 
 
-def usage_body(usage: Usage) -> dict[str, int]:
-    return {
-        "prompt_tokens": usage.input_tokens,
-        "completion_tokens": usage.output_tokens,
-        "total_tokens": usage.input_tokens + usage.output_tokens,
-    }
+class ChatStream:
+    """See `Stream`."""
 
-
-class Names(NamedTuple):
-    """What all bodies of one answer have in common."""
-
-    id: str
-    created: int  # s since 1970
-    model: str  # as the client wrote it
-    system_fingerprint: str  # what would answer alike: the revision
-
-
-class Chunks:
-    """Writes the chunks of one stream. What all of them share is encoded once."""
-
-    def __init__(self, names: Names, *, include_usage: bool) -> None:
-        """`include_usage`: the client wants a last chunk with the token counts."""
-        fields = {"id": names.id, "object": "chat.completion.chunk"} | names._asdict()
-        self._include_usage = include_usage
-        usage = b',"usage":null}\n\n' if include_usage else b"}\n\n"
+    def __init__(self, names: Names, asked: Asked) -> None:
+        self._frame = frame = Frame(
+            names, "chat.completion.chunk", include_usage=asked.include_usage
+        )
         # {"id":...,"choices":[{"index":0,"delta": | ... | ,"finish_reason":...}]}
-        self._start = b"data: " + _encode(fields)[:-1] + b',"choices":['
-        self._delta = self._start + b'{"index":0,"delta":'
-        self._open = b',"logprobs":null,"finish_reason":null}]' + usage
-        self._finish = b',"logprobs":null,"finish_reason":"%s"}]' + usage
+        self._delta = frame.start + b'{"index":0,"delta":'
+        self._open = b',"logprobs":null,"finish_reason":null}]' + frame.close
 
-    def role(self) -> bytes:
-        """The first chunk."""
+    def opening(self) -> bytes:
         return b'%s{"role":"assistant","content":"","refusal":null}%s' % (self._delta, self._open)
 
-    def text(self, text: str) -> bytes:
-        return b'%s{"content":%s}%s' % (self._delta, _encode(text), self._open)
+    def write(self, event: Event) -> bytes:
+        match event:
+            case Text(text, logprobs):
+                if logprobs:
+                    return self._with_logprobs(event)
+                return b'%s{"content":%s}%s' % (self._delta, encode(text), self._open)
+            case Reasoning(text):
+                return b'%s{"reasoning_content":%s}%s' % (self._delta, encode(text), self._open)
+            case ToolCall(index):
+                delta = {"tool_calls": [{"index": index} | _call(event)]}
+                return b"%s%s%s" % (self._delta, encode(delta), self._open)
+            case _:
+                return b""
 
     def end(self, end: End) -> bytes:
-        """All that follows the text, in one piece."""
-        finish = self._delta + b"{}" + self._finish % end.finish_reason.encode()
-        if not self._include_usage:
-            return finish + DONE
-        return b'%s%s],"usage":%s}\n\n%s' % (
-            finish,
-            self._start,
-            _encode(usage_body(end.usage)),
-            DONE,
+        reason = end.finish_reason.encode()
+        chunk = b'%s{},"logprobs":null,"finish_reason":"%s"}]%s'
+        return chunk % (self._delta, reason, self._frame.close) + self._frame.last(end)
+
+    def _with_logprobs(self, text: Text) -> bytes:
+        told = encode(_logprobs(text.logprobs))
+        close = b',"logprobs":%s,"finish_reason":null}]%s' % (told, self._frame.close)
+        return b'%s{"content":%s}%s' % (self._delta, encode(text.text), close)
+
+
+class ChatWhole:
+    """See `Whole`."""
+
+    def __init__(self, names: Names, asked: Asked) -> None:
+        self._names = names
+        self._texts: list[str] = []
+        self._reasoning: list[str] = []
+        self._logprobs: list[msgspec.Raw] = []
+        self._calls: list[dict[str, Any]] = []
+
+    def add(self, event: Event) -> None:
+        match event:
+            case Text(text, logprobs):
+                self._texts.append(text)
+                self._logprobs += logprobs
+            case Reasoning(text):
+                self._reasoning.append(text)
+            case ToolCall():
+                self._calls.append(_call(event))
+            case _:
+                pass
+
+    def body(self, end: End) -> bytes:
+        # An answer that only calls tools says nothing, which is not the same as saying "".
+        content = "".join(self._texts) if self._texts or not self._calls else None
+        message: dict[str, Any] = {"role": "assistant", "content": content, "refusal": None}
+        if self._reasoning:
+            message["reasoning_content"] = "".join(self._reasoning)
+        if self._calls:
+            message["tool_calls"] = self._calls
+        choice = {
+            "index": 0,
+            "message": message,
+            "logprobs": _logprobs(self._logprobs) if self._logprobs else None,
+            "finish_reason": end.finish_reason,
+        }
+        return encode(
+            {
+                "id": self._names.id,
+                "object": "chat.completion",
+                **self._names._asdict(),
+                "choices": [choice],
+                "usage": usage_body(end.usage),
+            }
         )
 
 
-def completion(names: Names, text: str, end: End) -> bytes:
-    """Build the body of a plain answer."""
-    return _encode(
-        {
-            "id": names.id,
-            "object": "chat.completion",
-            **names._asdict(),
-            "choices": [
-                {
-                    "index": 0,
-                    "message": {"role": "assistant", "content": text, "refusal": None},
-                    "logprobs": None,
-                    "finish_reason": end.finish_reason,
-                }
-            ],
-            "usage": usage_body(end.usage),
-        }
-    )
+def _call(call: ToolCall) -> dict[str, Any]:
+    function = {"name": call.name, "arguments": call.arguments}
+    return {"id": call.id, "type": "function", "function": function}
 
 
-def model_body(name: str, created: int) -> dict[str, Any]:
-    return {"id": name, "object": "model", "created": created, "owned_by": "headgate"}
-
-
-def model_list(names: Iterable[tuple[str, int]], may_use: Callable[[str], bool]) -> bytes:
-    """Build `GET /v1/models`: the names that this tenant may use."""
-    data = [model_body(name, created) for name, created in names if may_use(name)]
-    return _encode({"object": "list", "data": data})
+def _logprobs(tokens: list[msgspec.Raw] | tuple[msgspec.Raw, ...]) -> dict[str, Any]:
+    return {"content": tokens, "refusal": None}

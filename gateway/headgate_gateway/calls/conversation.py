@@ -1,0 +1,34 @@
+"""A conversation as chat templates know it."""
+
+from typing import Any
+
+import msgspec
+
+from headgate_gateway.edge.chat_request import Message
+from headgate_gateway.edge.chat_tools import ToolCall
+
+
+def plain(message: Message) -> dict[str, object]:
+    """What templates know of a message. `developer` is the new word for `system`."""
+    role = "system" if message.role == "developer" else message.role
+    told: dict[str, object] = {"role": role, "content": message.text}
+    if message.name is not None:
+        told["name"] = message.name
+    if message.tool_call_id is not None:
+        told["tool_call_id"] = message.tool_call_id
+    if message.tool_calls:
+        told["tool_calls"] = [_call(call) for call in message.tool_calls]
+    return told
+
+
+def _call(call: ToolCall) -> dict[str, object]:
+    function = {"name": call.function.name, "arguments": _arguments(call.function.arguments)}
+    return {"id": call.id, "type": call.type, "function": function}
+
+
+def _arguments(text: str) -> Any:
+    """Templates write arguments down as JSON, so they want what the JSON says."""
+    try:
+        return msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError):
+        return text

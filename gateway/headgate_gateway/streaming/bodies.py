@@ -1,0 +1,90 @@
+"""What answers of all endpoints have in common."""
+
+from collections.abc import Callable, Iterable
+from typing import Any, Final, NamedTuple, Protocol
+
+import msgspec
+
+from headgate_gateway.calls.events import End, Event, Usage
+
+DONE: Final = b"data: [DONE]\n\n"
+HEARTBEAT: Final = b": waiting\n\n"
+"""A comment: clients skip it, proxies on the way see that the connection lives."""
+
+encode: Final = msgspec.json.encode
+
+
+class Names(NamedTuple):
+    """What all bodies of one answer have in common."""
+
+    id: str
+    created: int  # s since 1970
+    model: str  # as the client wrote it
+    system_fingerprint: str  # what would answer alike: the revision
+
+
+class Stream(Protocol):
+    """Writes the chunks of one stream."""
+
+    def opening(self) -> bytes:
+        """What comes before everything else, together with it."""
+        ...
+
+    def write(self, event: Event) -> bytes:
+        """Write down what came. What has no place in this endpoint's answers is nothing."""
+        ...
+
+    def end(self, end: End) -> bytes:
+        """All that follows, in one piece."""
+        ...
+
+
+class Whole(Protocol):
+    """Collects a plain answer."""
+
+    def add(self, event: Event) -> None: ...
+
+    def body(self, end: End) -> bytes: ...
+
+
+class Frame:
+    """Chunks of a stream with one choice. What all of them share is encoded once."""
+
+    def __init__(self, names: Names, kind: str, *, include_usage: bool) -> None:
+        """`include_usage`: the client wants a last chunk with the token counts."""
+        fields = {"id": names.id, "object": kind} | names._asdict()
+        self._include_usage = include_usage
+        self.close = b',"usage":null}\n\n' if include_usage else b"}\n\n"
+        """Ends a chunk behind its `choices`."""
+        self.start = b"data: " + encode(fields)[:-1] + b',"choices":['
+        """Begins a chunk, up to what is in `choices`."""
+
+    def last(self, end: End) -> bytes:
+        """What follows the chunk with the finish reason."""
+        if not self._include_usage:
+            return DONE
+        usage = encode(usage_body(end.usage))
+        return b'%s],"usage":%s}\n\n%s' % (self.start, usage, DONE)
+
+
+def usage_body(usage: Usage) -> dict[str, Any]:
+    body: dict[str, Any] = {
+        "prompt_tokens": usage.input_tokens,
+        "completion_tokens": usage.output_tokens,
+        "total_tokens": usage.input_tokens + usage.output_tokens,
+    }
+    if usage.cached_tokens is not None:
+        body["prompt_tokens_details"] = {"cached_tokens": usage.cached_tokens}
+    if usage.reasoning_tokens is not None:
+        body["completion_tokens_details"] = {"reasoning_tokens": usage.reasoning_tokens}
+    return body
+
+
+def model_body(name: str, created: int) -> dict[str, Any]:
+    return {"id": name, "object": "model", "created": created, "owned_by": "headgate"}
+
+
+def model_list(names: Iterable[tuple[str, int]], may_use: Callable[[str], bool]) -> bytes:
+    """Build `GET /v1/models`: the names that this tenant may use."""
+    data = [model_body(name, created) for name, created in names if may_use(name)]
+    return encode({"object": "list", "data": data})
