@@ -1,22 +1,65 @@
 """`headgate serve`: run a gateway in this process."""
 
 import argparse
+from ipaddress import ip_address
+from typing import Final
 
+from headgate_api.errors import TerminalError
 from headgate_cli.parsers import Subparsers
+
+DESCRIPTION: Final = (
+    "Run a gateway. In a cluster its settings are the variables HEADGATE_GATEWAY_*. With "
+    "--manifests it needs no cluster: policy comes from files, which are followed as they change, "
+    "and model servers from --upstream."
+)
 
 
 def add_parser(commands: Subparsers) -> None:
-    command = commands.add_parser(
-        "serve",
-        help="run a gateway",
-        description="Run a gateway. Its settings are the variables HEADGATE_GATEWAY_*.",
+    command = commands.add_parser("serve", help="run a gateway", description=DESCRIPTION)
+    local = command.add_argument_group("without a cluster")
+    local.add_argument(
+        "--manifests",
+        nargs="+",
+        metavar="FILE|DIR",
+        help="YAML files with the four kinds, and the Secrets and ConfigMaps that they name",
     )
+    local.add_argument(
+        "--upstream",
+        action="append",
+        default=[],
+        metavar="MODEL[/VARIANT]=URL",
+        help="model server of a ModelDeployment, such as llama=http://127.0.0.1:8000; "
+        "again for each further one",
+    )
+    local.add_argument(
+        "--host", type=ip_address, default="127.0.0.1", help="address to listen on (127.0.0.1)"
+    )
+    local.add_argument("--port", type=int, default=8080, help="for requests (8080)")
+    local.add_argument("--admin-port", type=int, default=9090, help="for metrics (9090)")
+    local.add_argument("--region", default="local", help="region to serve for (local)")
     command.set_defaults(run=run)
 
 
-def run(_: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace) -> int:
     # Here and not above: a gateway's libraries would slow down every other command.
-    from headgate_gateway.main import main  # noqa: PLC0415
+    from headgate_gateway import main  # noqa: PLC0415
+    from headgate_gateway.settings import read_settings  # noqa: PLC0415
 
-    main()
+    if arguments.manifests is None:
+        if arguments.upstream:
+            raise TerminalError("--upstream goes with --manifests")
+        main.main()
+        return 0
+    try:
+        from headgate_cli import local  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        raise TerminalError(f"{error.name} is missing; install headgate[cli,gateway]") from error
+    settings = read_settings(
+        namespace="local",
+        region=arguments.region,
+        port=arguments.port,
+        admin_port=arguments.admin_port,
+    )
+    upstreams = [local.upstream(text) for text in arguments.upstream]
+    main.run(local.serve(arguments.manifests, upstreams, settings, str(arguments.host)))
     return 0

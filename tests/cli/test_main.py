@@ -14,7 +14,9 @@ def test_a_wrong_command_line_says_what_would_be_right(
     assert "usage: headgate" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", [["serve"], ["keys", "create"], ["cluster", "up"]])
+@pytest.mark.parametrize(
+    "command", [["serve"], ["validate"], ["keys", "create"], ["cluster", "up"]]
+)
 def test_every_command_explains_itself(
     command: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -114,12 +114,11 @@ def _own(schema: Schema, value: Any, path: Path) -> Iterator[Fault]:
                 yield fault(f"should match '{schema['pattern']}'")
             if schema.get("format") == "date-time" and not _is_date(value):
                 yield fault(f"must be of type date-time: {json.dumps(value)}")
-        case int() | float():
-            if value < schema.get("minimum", value):
-                yield fault(f"should be greater than or equal to {schema['minimum']}")
-            if value > schema.get("maximum", value):
-                yield fault(f"should be less than or equal to {schema['maximum']}")
-        case _:  # null was told of above
+        case int() | float() if value < schema.get("minimum", value):
+            yield fault(f"should be greater than or equal to {schema['minimum']}")
+        case int() | float() if value > schema.get("maximum", value):
+            yield fault(f"should be less than or equal to {schema['maximum']}")
+        case _:
             pass
 
 
