@@ -104,6 +104,10 @@ bench-gateway: venv ## the gateway on one core, beside nginx and HAProxy: CPU, l
 soak-overload: venv ## minutes of overload on every pod: nothing may restart
 	HEADGATE_OVERLOAD_WAVES=12 $(PYTEST) -m cluster e2e -k overload
 
+.PHONY: soak-fuzz
+soak-fuzz: venv ## minutes of odd bytes for the gateway's parsers; HEADGATE_FUZZ_SECONDS for each property
+	HEADGATE_FUZZ_SECONDS=$${HEADGATE_FUZZ_SECONDS:-60} $(PYTEST) -o faulthandler_timeout=0 tests/gateway/test_fuzz_*.py
+
 .PHONY: clean
 clean: ## take the local cluster down, remove .venv and caches of the tools
 	@if [ -x $(BIN)/headgate ]; then $(BIN)/headgate cluster down; fi
