@@ -22,8 +22,6 @@ HIGH: Final = 256 * 1024
 LONGEST_HEAD: Final = 64 * 1024
 """Bytes of an answer that bring nothing of its body: heads, interim answers, trailers."""
 
-LENGTHS: Final = (b"content-length", b"transfer-encoding")
-
 
 class Lost(Unavailable):
     """The connection ended before the answer did."""
@@ -163,7 +161,11 @@ class Upstream(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         name = name.lower()
-        if name in LENGTHS:
+        if name == b"content-length":
+            self._framed = True
+        elif name == b"transfer-encoding":
+            if self._framed or value.lower() != b"chunked":
+                raise ValueError("the only transfer coding is chunked")
             self._framed = True
         elif name == b"retry-after" and value.isdigit():
             self.retry_after = float(value)

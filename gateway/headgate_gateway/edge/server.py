@@ -54,9 +54,7 @@ class Edge:
     def connections(self) -> int:
         return len(self._connections)
 
-    async def listen(
-        self, host: str | None, port: int, tls: ssl.SSLContext | None = None
-    ) -> None:
+    async def listen(self, host: str | None, port: int, tls: ssl.SSLContext | None = None) -> None:
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(
             lambda: Connection(self),
