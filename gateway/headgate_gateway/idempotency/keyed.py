@@ -7,6 +7,7 @@ again. Where the store cannot tell, nothing is run: what may run twice must not 
 
 import asyncio
 from hashlib import sha256
+from time import monotonic
 from typing import Final, TypeAlias, assert_never
 
 from headgate_api.errors import Unavailable
@@ -151,14 +152,13 @@ class Idempotency:
         claim = Claim(digest(tenant, endpoint, key), sha256(exchange.body).digest(), exchange.id)
         # From here on a client that leaves cancels nothing: its next try finds the outcome.
         exchange.detach()
-        loop = asyncio.get_running_loop()
-        started = loop.time()
+        started = monotonic()  # the loop's clock has no microseconds
         try:
             async with asyncio.timeout(PATIENCE):
                 found = await self._store.claim(claim)
         except (TimeoutError, Unavailable):
             return self._refused("unavailable", UNAVAILABLE)
-        self._seconds.observe(loop.time() - started)
+        self._seconds.observe(monotonic() - started)
         return self._act(found, claim, exchange)
 
     async def close(self) -> None:

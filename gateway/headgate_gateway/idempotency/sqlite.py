@@ -184,7 +184,7 @@ class SqliteStore:
         if self._table is None:
             self._table = Table(self._path, self._most_bytes, self._clock)
         found = self._table.run(batch)
-        self.file_bytes = self._table.bytes
+        self.file_bytes = self._table.used
         return found
 
     def _salvage(self, batch: Batch) -> None:

@@ -60,6 +60,8 @@ PURGED: Final = 256
 """The oldest rows, which are looked at once in a while."""
 PURGE_SECONDS: Final = 1.0
 MOST: Final = 5000  # rows in one statement
+ROW: Final = 256
+"""Bytes that a key takes, about, with its place in the index."""
 KEPT_SHARE: Final = 0.8
 """Of the file's size: beyond it, answers are kept no more, so that there is room for keys."""
 
@@ -90,6 +92,8 @@ class Table:
     def __init__(self, path: Path, most_bytes: int, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._purge_at = 0.0
+        self.used = 0
+        """Bytes of the file in use, as of the last purge, and what was added since."""
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._db = sqlite3.connect(path, isolation_level=None, timeout=0.0, cached_statements=512)
         try:
@@ -104,7 +108,7 @@ class Table:
             self._db.execute(f"PRAGMA {pragma}")
         self._page = self._number("page_size")
         self._db.execute(f"PRAGMA max_page_count={most_bytes // self._page}")
-        self._kept_bytes = int(most_bytes * KEPT_SHARE)
+        self._most_kept = int(most_bytes * KEPT_SHARE)
         if (version := self._number("user_version")) > VERSION:
             raise TerminalError(f"its schema is {version}, this release knows {VERSION}")
         self._db.execute(SCHEMA)
@@ -112,11 +116,6 @@ class Table:
 
     def close(self) -> None:
         self._db.close()
-
-    @property
-    def bytes(self) -> int:
-        """What is in use of the file."""
-        return (self._number("page_count") - self._number("freelist_count")) * self._page
 
     def run(self, batch: Batch) -> list[Found]:
         """Do everything in `batch`, durably, or nothing. Answers its claims, in order."""
@@ -151,6 +150,7 @@ class Table:
             for claim in claims
             for value in (claim.key, claim.fingerprint, claim.owner, now, now + LEASE)
         ]
+        self.used += ROW * len(claims)
         return self._db.execute(f"{INSERT}{places} ON CONFLICT DO NOTHING", values).rowcount
 
     def _find(self, claim: Claim, now: float) -> Found:
@@ -169,13 +169,12 @@ class Table:
         return InWork(now - since) if answer is None else decode(answer)
 
     def _finish(self, finished: Sequence[tuple[Claim, Outcome]], now: float) -> None:
-        used = self.bytes
         values: list[object] = []
         for claim, outcome in finished:
             data = encode(outcome)
-            used += len(data)
-            if used > self._kept_bytes:
+            if self.used + len(data) > self._most_kept:
                 data = encode(NOT_KEPT)
+            self.used += len(data)
             values += (claim.key, claim.fingerprint, claim.owner, now, now + KEEP, data)
         self._put(values)
 
@@ -201,6 +200,8 @@ class Table:
         """Forget what is over. As rows lie in the order of their time, no index is needed."""
         gone = self._db.execute(PURGE, (now, PURGED)).rowcount
         self._purge_at = now if gone == PURGED else now + PURGE_SECONDS
+        pages = self._number("page_count") - self._number("freelist_count")
+        self.used = pages * self._page
 
     def _number(self, pragma: str) -> int:
         number: int = self._db.execute(f"PRAGMA {pragma}").fetchone()[0]
