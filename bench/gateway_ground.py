@@ -16,19 +16,29 @@ from pathlib import Path
 from socket import create_connection
 from typing import Any, Final
 
-from bench.gateway_process import KEY, MOCKS
 from bench.programs import BIN, ROOT, Program
 from headgate_cluster.files import cache_root, digest_of
 from headgate_cluster.processes import free_ports
 
 LOCAL: Final = "127.0.0.1"
+MOCKS: Final = ("127.0.0.2", "127.0.0.3")
+"""Each mock runs twice: there is another one to balance over, to retry and to hedge with."""
 SOURCES: Final = ROOT / "bench" / "http"
+KEY: Final = "hg_the-key-of-the-benchmark-0123456789"  # as in http/manifests
+DIALECTS: Final = ("llmapi", "ensemble")
 PACES: Final[Mapping[str, tuple[int, int]]] = {
     "whole": (0, 4096),  # the whole answer in one write
     "fast": (0, 1),  # one word a write, no pause
     "paced": (20_000, 1),  # one word every 20 ms
 }
 """Of the mocks: microseconds between two writes, words in each."""
+MODELS: Final = {
+    f"{dialect}-{pace}": pace
+    for dialect in DIALECTS
+    for pace in PACES
+    if (dialect, pace) != ("ensemble", "paced")
+}
+"""The models of http/manifests, and their paces."""
 PACKAGES: Final = {"gcc": "gcc", "nginx": "nginx-light", "haproxy": "haproxy"}
 
 
@@ -51,6 +61,7 @@ class Ground:
     nginx: Server
     haproxy: Server
     gateway: Server
+    traced: Server  # another gateway, which exports a trace of every request
     ear: int
     loader: Path
     folder: Path
@@ -77,7 +88,9 @@ class Ground:
             raise GroundError(f"{server.name}: the load generator says: {done.stderr.strip()}")
         found: dict[str, Any] = json.loads(done.stdout)
         if found["failures"] or not found["words"]:
-            raise GroundError(f"{server.name}: answers {found['statuses']}")
+            said = server.program.log.read_text().splitlines()[-2000:] if server.program else []
+            wrong = next((line for line in said if '"level":"error"' in line), "")
+            raise GroundError(f"{server.name}: answers {found['statuses']}\n{wrong}")
         found["cpu"] = (server.program.cpu_seconds if server.program else 0.0) - before
         return found
 
@@ -106,10 +119,10 @@ def build(name: str) -> Path:
     return program
 
 
-def nginx_configuration(ports: Mapping[str, int], mocks: int) -> str:
+def nginx_configuration(ports: Mapping[str, int], mocks: Mapping[str, int]) -> str:
     servers = "".join(
-        f"upstream {pace} {{ server {MOCKS[pace]}:{mocks}; keepalive 1024; }}\n"
-        f"server {{ listen 127.0.0.1:{port}; location / {{ proxy_pass http://{pace}; }} }}\n"
+        f"upstream {pace} {{ {_each('server', pace, mocks, ';')} keepalive 1024; }}\n"
+        f"server {{ listen {LOCAL}:{port}; location / {{ proxy_pass http://{pace}; }} }}\n"
         for pace, port in ports.items()
     )
     return f"""daemon off; master_process off; pid nginx.pid; error_log stderr crit;
@@ -121,9 +134,9 @@ proxy_http_version 1.1; proxy_set_header Connection ""; proxy_buffering off;
 """
 
 
-def haproxy_configuration(ports: Mapping[str, int], mocks: int) -> str:
+def haproxy_configuration(ports: Mapping[str, int], mocks: Mapping[str, int]) -> str:
     sections = "".join(
-        f"listen {pace}\n  bind 127.0.0.1:{port}\n  server mock {MOCKS[pace]}:{mocks}\n"
+        f"listen {pace}\n  bind {LOCAL}:{port}\n{_each('  server m%d', pace, mocks, chr(10))}"
         for pace, port in ports.items()
     )
     # Without http-no-delay each event of a stream waits for up to 0.1 s.
@@ -140,6 +153,78 @@ defaults
 {sections}"""
 
 
+def _each(word: str, pace: str, mocks: Mapping[str, int], end: str) -> str:
+    """One line of a configuration for each mock of a pace."""
+    words = (word % n if "%" in word else word for n in range(len(MOCKS)))
+    return "".join(f"{w} {host}:{mocks[pace]}{end}" for w, host in zip(words, MOCKS, strict=True))
+
+
+@dataclass(slots=True)
+class Starter:
+    """Starts programs on a core of their own."""
+
+    folder: Path
+    stack: ExitStack
+
+    def start(self, name: str, core: int, command: Sequence[object], **more: str) -> Program:
+        """Start one. Its log goes to a file.
+
+        Args:
+            name: of the log.
+            core: where it runs.
+            command: its words.
+            more: of its environment.
+        """
+        path = self.folder / f"{name}.log"
+        environment = {**os.environ, "PATH": f"{os.environ['PATH']}:/usr/sbin", **more}
+        with path.open("wb") as log:
+            process = subprocess.Popen(
+                ["taskset", "-c", str(core), *map(str, command)],
+                stdout=log,
+                stderr=log,
+                cwd=ROOT,
+                env=environment,
+            )
+        self.stack.callback(process.wait)
+        self.stack.callback(process.kill)
+        return Program(process, path)
+
+    def mocks(self, core: int) -> dict[str, int]:
+        """Start all mocks; return their ports by pace."""
+        ports = dict(zip(PACES, free_ports(len(PACES)), strict=True))
+        for pace, (interval, words) in PACES.items():
+            for host in MOCKS:
+                command = [build("mock"), host, ports[pace], interval, words]
+                self.start(f"mock-{pace}-{host}", core, command)
+                wait_for(host, ports[pace])
+        return ports
+
+    def proxy(self, name: str, core: int, mocks: Mapping[str, int]) -> Server:
+        ports = dict(zip(PACES, free_ports(len(PACES)), strict=True))
+        file = self.folder / f"{name}.conf"
+        configure = {"nginx": nginx_configuration, "haproxy": haproxy_configuration}[name]
+        file.write_text(configure(ports, mocks))
+        options = {"nginx": ["-p", self.folder, "-c", file], "haproxy": ["-db", "-f", file]}[name]
+        program = self.start(name, core, [name, *options])
+        wait_for(LOCAL, ports["whole"])
+        return Server(name, {pace: (LOCAL, port) for pace, port in ports.items()}, program)
+
+    def gateway(
+        self, name: str, core: int, mocks: Mapping[str, int], ear: int, **settings: object
+    ) -> Server:
+        port, admin_port = free_ports(2)
+        upstreams = [
+            f"{model}=http://{host}:{mocks[pace]}"
+            for model, pace in MODELS.items()
+            for host in MOCKS
+        ]
+        command = [BIN / "python", "-m", "bench.gateway_process", port, admin_port, ear, *upstreams]
+        environment = {f"HEADGATE_GATEWAY_{key}": str(value) for key, value in settings.items()}
+        program = self.start(name, core, command, **environment)
+        wait_for(LOCAL, port)
+        return Server(name, dict.fromkeys(PACES, (LOCAL, port)), program)
+
+
 @contextmanager
 def ground() -> Iterator[Ground]:
     """Start everything, and end it."""
@@ -149,51 +234,27 @@ def ground() -> Iterator[Ground]:
     install()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="headgate-bench-")))
-
-        def start(name: str, core: int, command: Sequence[object]) -> Program:
-            path = folder / f"{name}.log"
-            with path.open("wb") as log:
-                process = subprocess.Popen(
-                    ["taskset", "-c", str(core), *map(str, command)],
-                    stdout=log,
-                    stderr=log,
-                    cwd=ROOT,
-                    env={**os.environ, "PATH": f"{os.environ['PATH']}:/usr/sbin"},
-                )
-            stack.callback(process.wait)
-            stack.callback(process.kill)
-            return Program(process, path)
-
-        mocks, gateway, ear, *ports = free_ports(3 + 2 * len(PACES))
-        for pace, (interval, words) in PACES.items():
-            mock = [build("mock"), MOCKS[pace], mocks, interval, words]
-            start(f"mock-{pace}", cores[0], mock)
-            start_listening(MOCKS[pace], mocks)
-        yardsticks = []
-        for name, configure in (("nginx", nginx_configuration), ("haproxy", haproxy_configuration)):
-            own = {pace: ports.pop() for pace in PACES}
-            file = folder / f"{name}.conf"
-            file.write_text(configure(own, mocks))
-            options = {"nginx": ["-p", folder, "-c", file], "haproxy": ["-db", "-f", file]}[name]
-            program = start(name, cores[1], [name, *options])
-            start_listening(LOCAL, own["whole"])
-            yardsticks.append(Server(name, {p: (LOCAL, own[p]) for p in PACES}, program))
-        command = [BIN / "python", "-m", "bench.gateway_process", gateway, ear, mocks]
-        program = start("gateway", cores[1], command)
-        start_listening(LOCAL, gateway)
+        starter = Starter(folder, stack)
+        around, tested = cores[:2]
+        mocks = starter.mocks(around)
+        ear, other_ear = free_ports(2)
+        store = {"IDEMPOTENCY_STORE": "embedded", "IDEMPOTENCY_DIR": folder / "keys"}
+        collector = f"http://{MOCKS[0]}:{mocks['whole']}/v1/traces"
+        traced = {"TRACE_ENDPOINT": collector, "TRACE_RATIO": "1.0", "TRACE_FOLLOW": "false"}
         yield Ground(
-            direct=Server("direct", {pace: (MOCKS[pace], mocks) for pace in PACES}),
-            nginx=yardsticks[0],
-            haproxy=yardsticks[1],
-            gateway=Server("gateway", dict.fromkeys(PACES, (LOCAL, gateway)), program),
+            direct=Server("direct", {pace: (MOCKS[0], port) for pace, port in mocks.items()}),
+            nginx=starter.proxy("nginx", tested, mocks),
+            haproxy=starter.proxy("haproxy", tested, mocks),
+            gateway=starter.gateway("gateway", tested, mocks, ear, **store),
+            traced=starter.gateway("traced", tested, mocks, other_ear, **traced),
             ear=ear,
             loader=build("load"),
             folder=folder,
-            load_core=cores[0],
+            load_core=around,
         )
 
 
-def start_listening(host: str, port: int) -> None:
+def wait_for(host: str, port: int) -> None:
     """Wait until somebody listens."""
     until = time.monotonic() + 20
     while time.monotonic() < until:

@@ -10,9 +10,9 @@ import asyncio
 import os
 import signal
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import median
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from bench.ears import listening
 from bench.gateway_ground import Ground, GroundError, Server, ground
@@ -21,35 +21,123 @@ from bench.report import Figure, report
 CHAT: Final = "/v1/chat/completions"
 SHORT: Final = 16  # words of an answer
 LONG: Final = 200
+CONNECTIONS: Final = 64
 STREAMS: Final = 512
 MIB: Final = 1024.0
-Samples = dict[str, list[float]]
+SCHEMA: Final = {
+    "type": "object",
+    "properties": {"say": {"type": "string"}},
+    "required": ["say"],
+    "additionalProperties": False,
+}
+JSON_SCHEMA: Final = {
+    "type": "json_schema",
+    "json_schema": {"name": "said", "strict": True, "schema": SCHEMA},
+}
+
+
+class Run(NamedTuple):
+    """One use of the load generator in each round."""
+
+    of: str  # whose samples these are
+    what: str  # which samples
+    server: Server
+    measure: "Measure"
+    body: dict[str, Any]
+    options: tuple[object, ...] = ()
+
+
+Found = dict[str, Any]
+Measure = Callable[[Found, Server], dict[str, float]]
+
+
+def each_request(found: Found, _: Server) -> dict[str, float]:
+    answers = found["answers"]
+    return {"cpu": 1e6 * found["cpu"] / answers, "rate": answers / found["seconds"]}
+
+
+def each_event(found: Found, _: Server) -> dict[str, float]:
+    return {
+        "cpu": 1e6 * found["cpu"] / found["words"],
+        "rate": found["words"] / found["seconds"],
+    }
+
+
+def latency(found: Found, _: Server) -> dict[str, float]:
+    return {name: found["latency"][name] / 1000 for name in ("p50", "p99")}
+
+
+def hops(found: Found, server: Server) -> dict[str, float]:
+    assert server.program is not None
+    return {
+        "cpu": 1e6 * found["cpu"] / found["words"],
+        "p50": found["hop"]["p50"] / 1000,
+        "p99": found["hop"]["p99"] / 1000,
+        "memory": server.program.resident_kib / MIB,
+    }
+
+
+def runs(bench: Ground, seconds: float) -> list[Run]:
+    """What is done in each round, and in this order."""
+    many = ("-c", CONNECTIONS, "-d", seconds)
+    one = ("-c", 1, "-d", seconds)
+    spread = ("-c", STREAMS, "-d", 3 * seconds, "-s", 1.5 * seconds)
+    short: dict[str, Any] = {"model": "llmapi-whole", "max_tokens": SHORT}
+    curt = short | {"max_tokens": 1}
+    ensemble = short | {"model": "ensemble-whole"}
+    fast = {"model": "llmapi-fast", "max_tokens": LONG, "stream": True}
+    paced = fast | {"model": "llmapi-paced"}
+    schema = ensemble | {"response_format": JSON_SCHEMA}
+    direct, nginx, haproxy, gateway = bench.direct, bench.nginx, bench.haproxy, bench.gateway
+    return [
+        *(
+            Run(server.name, "plain", server, each_request, short, many)
+            for server in (nginx, haproxy, gateway)
+        ),
+        Run("nginx", "curt", nginx, each_request, curt, many),
+        Run("gateway", "curt", gateway, each_request, curt, many),
+        Run("ensemble", "plain", gateway, each_request, ensemble, many),
+        Run("traced", "plain", bench.traced, each_request, short, many),
+        Run("keys", "plain", gateway, each_request, short, ("-k", *many)),
+        Run("schema", "plain", gateway, each_request, schema, many),
+        *(
+            Run(server.name, "alone", server, latency, short, one)
+            for server in (direct, nginx, haproxy, gateway)
+        ),
+        *(
+            Run(server.name, "fast", server, each_event, fast, many)
+            for server in (nginx, haproxy, gateway)
+        ),
+        Run("ensemble", "fast", gateway, each_event, fast | {"model": "ensemble-fast"}, many),
+        *(
+            Run(server.name, "paced", server, hops, paced, spread)
+            for server in (nginx, haproxy, gateway)
+        ),
+    ]
 
 
 @dataclass(slots=True)
-class Measured:
-    """The samples of each figure, by server."""
+class Samples:
+    """By server, what was done, and what was measured."""
 
-    of: dict[str, Samples] = field(default_factory=dict)
+    of: dict[tuple[str, str, str], list[float]] = field(default_factory=dict)
 
-    def add(self, server: str, **values: float) -> None:
+    def add(self, run: Run, values: dict[str, float]) -> None:
         for name, value in values.items():
-            self.of.setdefault(server, {}).setdefault(name, []).append(value)
+            self.of.setdefault((run.of, run.what, name), []).append(value)
 
-    def get(self, server: str, name: str) -> float:
-        return median(self.of[server][name])
+    def value(self, of: str, what: str, name: str) -> float:
+        return median(self.of[of, what, name])
 
-    def figure(
-        self, name: str, label: str, unit: str, *, of: str = "gateway", **more: Any
-    ) -> Figure:
-        """A figure of the gateway; nginx's is the yardstick where it has one."""
-        stick = self.of["nginx"].get(name)
+    def figure(self, label: str, unit: str, of: str, what: str, name: str, **more: Any) -> Figure:
+        """A figure whose yardstick is nginx, at the same work."""
+        stick = self.of.get(("nginx", what, name))
         return Figure(
             name=label,
-            value=self.get(of, name),
+            value=self.value(of, what, name),
             unit=unit,
             yardstick=median(stick) if stick else None,
-            spread=self.of[of][name],
+            spread=self.of[of, what, name],
             **more,
         )
 
@@ -58,74 +146,69 @@ def say(sentence: str) -> None:
     print(sentence, flush=True)
 
 
-def plain(bench: Ground, server: Server, measured: Measured, seconds: float, **body: Any) -> None:
-    found = bench.load(server, "-c", 64, "-d", seconds, path=CHAT, max_tokens=SHORT, **body)
-    answers = found["answers"]
-    measured.add(server.name, rps=answers / found["seconds"], cpu=1e6 * found["cpu"] / answers)
+def measured(bench: Ground, rounds: int, seconds: float) -> Samples:
+    samples = Samples()
+    planned = runs(bench, seconds)
+    for run in {(r.server.name, str(r.body)): r for r in planned}.values():
+        warm = replace(run.server, name=f"{run.server.name}, at first")
+        bench.load(warm, "-c", 8, "-n", 200, path=CHAT, **run.body)
+    for turn in range(rounds):
+        say(f"round {turn + 1} of {rounds}")
+        for run in planned:
+            found = bench.load(run.server, *run.options, path=CHAT, **run.body)
+            samples.add(run, run.measure(found, run.server))
+    return samples
 
 
-def curt(bench: Ground, server: Server, measured: Measured, seconds: float, **body: Any) -> None:
-    found = bench.load(server, "-c", 64, "-d", seconds, path=CHAT, max_tokens=1, **body)
-    measured.add(server.name, cpu_curt=1e6 * found["cpu"] / found["answers"])
-
-
-def alone(bench: Ground, server: Server, measured: Measured, seconds: float, **body: Any) -> None:
-    found = bench.load(server, "-c", 1, "-d", seconds, path=CHAT, max_tokens=SHORT, **body)
-    measured.add(server.name, p50=found["latency"]["p50"], p99=found["latency"]["p99"])
-
-
-def fast(bench: Ground, server: Server, measured: Measured, seconds: float, **body: Any) -> None:
-    body["model"] = body["model"].replace("whole", "fast")
-    options = ("-c", 64, "-d", seconds)
-    found = bench.load(server, *options, path=CHAT, max_tokens=LONG, stream=True, **body)
-    words = found["words"]
-    measured.add(server.name, eps=words / found["seconds"], cpu_event=1e6 * found["cpu"] / words)
-
-
-def paced(bench: Ground, server: Server, measured: Measured, seconds: float, **body: Any) -> None:
-    body["model"] = body["model"].replace("whole", "paced")
-    options = ("-c", STREAMS, "-d", seconds, "-s", seconds / 2)
-    found = bench.load(server, *options, path=CHAT, max_tokens=LONG, stream=True, **body)
-    measured.add(
-        server.name,
-        hop=found["hop"]["p50"] / 1000,
-        hop99=found["hop"]["p99"] / 1000,
-        cpu_paced=1e6 * found["cpu"] / found["words"],
-    )
-    if server.program:
-        measured.add(server.name, rss=server.program.resident_kib / MIB)
-
-
-def rounds(bench: Ground, count: int, seconds: float) -> Measured:
-    measured = Measured()
-    servers = (bench.nginx, bench.haproxy, bench.gateway)
-    steps: list[tuple[Callable[..., None], float, tuple[Server, ...]]] = [
-        (plain, seconds, servers),
-        (curt, seconds, (bench.nginx, bench.gateway)),
-        (alone, seconds, (bench.direct, *servers)),
-        (fast, seconds, servers),
-        (paced, 3 * seconds, (bench.nginx, bench.gateway)),
+def figures(samples: Samples) -> list[Figure]:
+    figure = samples.figure
+    ratio = samples.value("gateway", "plain", "cpu") / samples.value("nginx", "plain", "cpu")
+    added = {
+        (of, name): samples.value(of, "alone", name) - samples.value("direct", "alone", name)
+        for of in ("gateway", "nginx")
+        for name in ("p50", "p99")
+    }
+    return [
+        figure("CPU per request", "us", "gateway", "plain", "cpu", goal=82),
+        Figure(name="  in nginx's", value=ratio, unit="x", goal=4.8),
+        figure("  HAProxy", "us", "haproxy", "plain", "cpu"),
+        figure("  with an answer of one word", "us", "gateway", "curt", "cpu"),
+        figure("  ensemble dialect", "us", "ensemble", "plain", "cpu"),
+        figure("  and every trace exported", "us", "traced", "plain", "cpu"),
+        figure("  and an Idempotency-Key", "us", "keys", "plain", "cpu"),
+        figure("  and a json_schema (ensemble)", "us", "schema", "plain", "cpu"),
+        figure("requests per second", "1/s", "gateway", "plain", "rate", floor=10_000),
+        figure("  of HAProxy", "1/s", "haproxy", "plain", "rate"),
+        *(
+            Figure(
+                name=f"added at one connection, {name}",
+                value=added["gateway", name],
+                unit="ms",
+                goal=goal,
+                yardstick=added["nginx", name],
+            )
+            for name, goal in (("p50", 0.3), ("p99", 1.0))
+        ),
+        figure("streamed events per second", "1/s", "gateway", "fast", "rate", floor=30_000),
+        figure("  ensemble dialect, events", "1/s", "ensemble", "fast", "rate"),
+        figure("  HAProxy, events", "1/s", "haproxy", "fast", "rate"),
+        figure("  CPU per event", "us", "gateway", "fast", "cpu"),
+        figure(f"hop, {STREAMS} paced streams, p50", "ms", "gateway", "paced", "p50"),
+        figure(f"hop, {STREAMS} paced streams, p99", "ms", "gateway", "paced", "p99", goal=2.0),
+        figure("  HAProxy, p99", "ms", "haproxy", "paced", "p99"),
+        figure("  CPU per paced event", "us", "gateway", "paced", "cpu"),
+        figure(f"memory at {STREAMS} streams", "MiB", "gateway", "paced", "memory", goal=60),
     ]
-    for turn in range(count):
-        say(f"round {turn + 1} of {count}")
-        for step, time, among in steps:
-            for server in among:
-                step(bench, server, measured, time, model="llmapi-whole")
-    for _ in range(count):
-        ensemble = Server("ensemble", bench.gateway.at, bench.gateway.program)
-        plain(bench, ensemble, measured, seconds, model="ensemble-whole")
-        fast(bench, ensemble, measured, seconds, model="ensemble-whole")
-    return measured
 
 
 def flat(bench: Ground, requests: int) -> Figure:
     """Resident memory before and after many requests."""
-    say(f"{requests} requests, for the memory")
+    say(f"{requests:,} requests, for the memory")
     program = bench.gateway.program
     assert program is not None
     before = program.resident_kib
-    options = ("-c", 64, "-d", 900, "-n", requests)
-    bench.load(bench.gateway, *options, path=CHAT, max_tokens=SHORT, model="llmapi-whole")
+    options = ("-c", CONNECTIONS, "-d", 900, "-n", requests)
+    bench.load(bench.gateway, *options, path=CHAT, model="llmapi-whole", max_tokens=SHORT)
     grown = (program.resident_kib - before) / MIB
     return Figure(name=f"memory growth, {requests:,} requests", value=grown, unit="MiB", goal=1.0)
 
@@ -136,77 +219,49 @@ async def swaps(bench: Ground, count: int) -> list[Figure]:
     program = bench.gateway.program
     assert program is not None
 
-    async def waits(swap: bool) -> tuple[list[float], list[float], float]:
-        own, felt = [], []
-        options = ("-c", 1, "-d", 0.5)
-        longest = 0.0
+    async def waits(*, swap: bool) -> tuple[list[float], float]:
+        own, longest = [], 0.0
+        body: dict[str, Any] = {"model": "llmapi-whole", "max_tokens": SHORT}
         for _ in range(count):
             await ears.ask()
             if swap:
                 os.kill(program.process.pid, signal.SIGUSR1)
-            body = {"path": CHAT, "max_tokens": SHORT, "model": "llmapi-whole"}
-            found = await asyncio.to_thread(bench.load, bench.gateway, *options, **body)
+            options = ("-c", 1, "-d", 0.5)
+            found = await asyncio.to_thread(bench.load, bench.gateway, *options, path=CHAT, **body)
             longest = max(longest, found["latency"]["max"] / 1000)
             (heard,) = await ears.ask()
             own.append(1000 * heard.own)
-            felt.append(1000 * heard.felt)
-        return own, felt, longest
+        return own, longest
 
     async with listening({bench.ear: program.process.pid}) as ears:
-        os.kill(program.process.pid, signal.SIGUSR1)
+        os.kill(program.process.pid, signal.SIGUSR1)  # the many tenants come
         await asyncio.sleep(5)
-        quiet, busy = await waits(False), await waits(True)
-    more = {"unit": "ms", "yardstick": max(quiet[0]), "spread": busy[0]}
+        quiet, quiet_longest = await waits(swap=False)
+        busy, busy_longest = await waits(swap=True)
     return [
-        Figure(name="stall of a swap, 10,000 tenants", value=max(busy[0]), goal=2.0, **more),
-        Figure(name="  longest request meanwhile", value=busy[2], unit="ms", yardstick=quiet[2]),
-    ]
-
-
-def figures(measured: Measured) -> list[Figure]:
-    cpu = measured.get("gateway", "cpu")
-    ratio = cpu / measured.get("nginx", "cpu")
-    added = {}
-    for name in ("p50", "p99"):
-        direct = measured.get("direct", name)
-        added[name] = [(measured.get(s, name) - direct) / 1000 for s in ("gateway", "nginx")]
-    figure = measured.figure
-    return [
-        figure("cpu", "CPU per request, 64 connections", "us", goal=82),
-        Figure(name="  in nginx's", value=ratio, unit="x", goal=4.8),
-        figure("cpu_curt", "  where the answer is one word", "us"),
-        figure("cpu", "  CPU, ensemble dialect", "us", of="ensemble"),
-        figure("cpu", "  CPU, HAProxy", "us", of="haproxy"),
-        figure("rps", "requests per second", "1/s", floor=10_000),
-        figure("rps", "  requests, HAProxy", "1/s", of="haproxy"),
-        figure("eps", "streamed events per second", "1/s", floor=30_000),
-        figure("eps", "  events, ensemble dialect", "1/s", of="ensemble"),
-        figure("eps", "  events, HAProxy", "1/s", of="haproxy"),
-        figure("cpu_event", "  CPU per event", "us"),
-        *(
-            Figure(
-                name=f"added at 1 connection, {name}",
-                value=added[name][0],
-                unit="ms",
-                goal=goal,
-                yardstick=added[name][1],
-            )
-            for name, goal in (("p50", 0.3), ("p99", 1.0))
+        Figure(
+            name="own stall in a swap, 10,000 tenants",
+            value=max(busy),
+            unit="ms",
+            goal=2.0,
+            yardstick=max(quiet),
+            spread=busy,
         ),
-        figure("hop", f"hop of an event, {STREAMS} paced streams, p50", "ms"),
-        figure("hop99", f"hop of an event, {STREAMS} paced streams, p99", "ms", goal=2.0),
-        figure("cpu_paced", "  CPU per paced event", "us"),
-        figure("rss", f"memory at {STREAMS} streams", "MiB", goal=60),
+        Figure(
+            name="  longest request meanwhile",
+            value=busy_longest,
+            unit="ms",
+            yardstick=quiet_longest,
+        ),
     ]
 
 
 def run(arguments: argparse.Namespace) -> None:
     with ground() as bench:
-        measured = rounds(bench, arguments.rounds, arguments.seconds)
-        told = figures(measured)
+        told = figures(measured(bench, arguments.rounds, arguments.seconds))
         told.append(flat(bench, arguments.requests))
         told += asyncio.run(swaps(bench, arguments.swaps))
-    report("gateway", told, rounds=arguments.rounds, cores=os.cpu_count())
+    report("gateway", told, rounds=arguments.rounds, words=SHORT, connections=CONNECTIONS)
 
 
 def main() -> None:
@@ -216,8 +271,13 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--rounds", type=int, default=3, help="rounds (3)")
-    parser.add_argument("--seconds", type=float, default=3.0, help="seconds of one run (3)")
-    parser.add_argument("--requests", type=int, default=60_000, help="for the memory (60000)")
+    parser.add_argument("--seconds", type=float, default=2.5, help="seconds of one run (2.5)")
+    parser.add_argument(
+        "--requests",
+        type=int,
+        default=50_000,
+        help="for the growth of memory (50000); 1000000 for the whole truth",
+    )
     parser.add_argument("--swaps", type=int, default=10, help="snapshot swaps (10)")
     try:
         run(parser.parse_args())

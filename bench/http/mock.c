@@ -9,7 +9,8 @@
  *   /v2/models/ensemble/generate_stream      new text and token counts in each event, no reason
  *   /v1/chat/completions                     OpenAI chunks; one JSON where "stream" is not true
  *
- * Anything that is not a POST gets 200 and an empty object. One thread, epoll. */
+ * A model that is asked with a guide says its words inside a JSON object. Anything that is no POST,
+ * or goes to /v1/traces, gets 200 and an empty object. One thread, epoll. */
 #define _GNU_SOURCE
 #include "common.h"
 
@@ -27,7 +28,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { LONGEST_REQUEST = 256 * 1024, INPUT_TOKENS = 20, EVENTS_AT_ONCE = 256 };
+enum { LONGEST_REQUEST = 1024 * 1024, INPUT_TOKENS = 20, EVENTS_AT_ONCE = 256 };
 
 typedef enum { LLMAPI, ENSEMBLE, OPENAI } dialect;
 
@@ -43,7 +44,7 @@ typedef struct connection {
     buffer out; /* not sent yet */
     size_t sent;
     /* Of the stream in work */
-    int streaming, words, said, usage;
+    int streaming, words, said, usage, guided;
     dialect speaks;
     buffer text; /* all that was said, for the dialect that repeats it */
     int64_t due;
@@ -100,9 +101,11 @@ static void say_word(connection *c, buffer *event)
     write_stamp(word, now_us() % stamp_range());
     c->said++;
     int whole = c->said == c->words;
+    const char *open = c->guided && c->said == 1 ? "{\\\"say\\\":\\\"" : "";
+    const char *close = c->guided && whole ? "\\\"}" : "";
     switch (c->speaks) {
     case LLMAPI:
-        put(&c->text, word, STAMP_SIZE);
+        print(&c->text, "%s%.*s%s", open, STAMP_SIZE, word, close);
         print(event, "data: {\"finish_reason\":\"%s\",\"model_name\":\"tensorrt_llm\","
                      "\"model_version\":\"1\",\"text_output\":\"", whole ? "length" : "None");
         put(event, c->text.bytes, c->text.size);
@@ -110,13 +113,13 @@ static void say_word(connection *c, buffer *event)
         break;
     case ENSEMBLE:
         print(event, "data: {\"model_name\":\"ensemble\",\"model_version\":\"1\","
-                     "\"num_input_tokens\":%d,\"num_output_tokens\":%d,\"text_output\":\"%.*s\"}\n\n",
-              INPUT_TOKENS, c->said, STAMP_SIZE, word);
+                     "\"num_input_tokens\":%d,\"num_output_tokens\":%d,\"text_output\":\"%s%.*s%s\"}\n\n",
+              INPUT_TOKENS, c->said, open, STAMP_SIZE, word, close);
         break;
     case OPENAI:
-        print(event, CHUNK_HEAD "\"choices\":[{\"index\":0,\"delta\":{%s\"content\":\"%.*s\"},"
+        print(event, CHUNK_HEAD "\"choices\":[{\"index\":0,\"delta\":{%s\"content\":\"%s%.*s%s\"},"
                                 "\"finish_reason\":null}]}\n\n",
-              c->said == 1 ? "\"role\":\"assistant\"," : "", STAMP_SIZE, word);
+              c->said == 1 ? "\"role\":\"assistant\"," : "", open, STAMP_SIZE, word, close);
         if (!whole)
             break;
         print(event, CHUNK_HEAD "\"choices\":[{\"index\":0,\"delta\":{},"
@@ -246,7 +249,7 @@ static int number_after(const char *from, size_t size, const char *key, int othe
 
 static void answer(connection *c, const char *head, const char *body, size_t body_size)
 {
-    if (strncmp(head, "POST ", 5) != 0) {
+    if (strncmp(head, "POST ", 5) != 0 || strncmp(head, "POST /v1/traces ", 16) == 0) {
         print(&c->out, "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
                        "content-length: 2\r\n\r\n%s", head[0] == 'H' ? "" : "{}");
         return;
@@ -256,6 +259,8 @@ static void answer(connection *c, const char *head, const char *body, size_t bod
         c->words = number_after(body, body_size, "max_completion_tokens\":", 16);
     c->said = 0;
     c->text.size = 0;
+    c->guided = has(body, body_size, "\"guided_decoding_guide") ||
+                has(body, body_size, "\"response_format\"");
     const char *path = head + 5;
     c->speaks = strncmp(path, "/v1/", 4) == 0                  ? OPENAI
                 : strncmp(path, "/v2/models/ensemble/", 20) == 0 ? ENSEMBLE
