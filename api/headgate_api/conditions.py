@@ -59,6 +59,10 @@ class Reason(StrEnum):
     """A Secret or ConfigMap lacks the named entry."""
     KEY_TOO_SHORT = "KeyTooShort"
     """An API key is shorter than 32 characters."""
+    KEY_UNUSABLE = "KeyUnusable"
+    """An entry of a Secret is no API key: no client can send it in a header."""
+    SECRET_EMPTY = "SecretEmpty"  # noqa: S105 - a reason
+    """A Secret for API keys has no entries."""
     MODEL_NOT_FOUND = "ModelNotFound"
     """A route names a ModelDeployment that does not exist."""
     SOURCE_UNREADABLE = "SourceUnreadable"

@@ -47,14 +47,20 @@ class Case:
 
 SECRET = 'spec.credentials[c0].apiKeys.secretRef: Secret "s"'
 SHORT = f'{SECRET} has an entry "ci" of 7 characters; a key has 32 or more'
+BINARY = (
+    f'{SECRET} has an entry "ci" that no client can send; a key is of printable ASCII characters'
+)
+LONGER = f'{SECRET} has an entry "ci" of 8193 characters; a key has at most 8192'
+EMPTY = f"{SECRET} has no entries; each one would be a key"
 MISSING = 'spec.credentials[c0].apiKeys.secretRef: there is no Secret "s"'
 GONE = 'spec.credentials[c0].apiKeys.keys[gone]: Secret "s" has no entry "gone"'
+ALL_GOOD = (GOOD, FOUND, EVERYWHERE, ENFORCED)
 CASES = (
-    Case(given="a tenant with a key", then=(GOOD, FOUND, EVERYWHERE, ENFORCED)),
+    Case(given="a tenant with a key", then=ALL_GOOD),
     Case(
         given="a key with the line end that echo adds",
         secrets={"s": {"ci": LONG + "\n"}},
-        then=(GOOD, FOUND, EVERYWHERE, ENFORCED),
+        then=ALL_GOOD,
     ),
     Case(
         given="no Secret",
@@ -77,6 +83,38 @@ CASES = (
             f"Ready=False KeyTooShort: {SHORT}",
         ),
         keys=("good",),
+    ),
+    *(
+        Case(
+            given=f"a key {what} beside a good one",
+            secrets={"s": {"ci": key, "good": LONG}},
+            then=(
+                GOOD,
+                f"ResolvedRefs=False KeyUnusable: {sentence}",
+                EVERYWHERE,
+                f"Ready=False KeyUnusable: {sentence}",
+            ),
+            keys=("good",),
+        )
+        for what, key, sentence in (
+            ("of more than ASCII", 32 * "\u00fc", BINARY),
+            ("with a control character", 32 * "a" + "\0" + "a", BINARY),
+            ("of two lines", f"{LONG}\n{OTHER}", BINARY),
+            ("longer than a header", 8193 * "a", LONGER),
+        )
+    ),
+    Case(given="a key with a space in it", secrets={"s": {"ci": f"{LONG} 1"}}, then=ALL_GOOD),
+    Case(given="the longest key", secrets={"s": {"ci": 8192 * "a"}}, then=ALL_GOOD),
+    Case(
+        given="an empty Secret",
+        secrets={"s": {}},
+        then=(
+            GOOD,
+            f"ResolvedRefs=False SecretEmpty: {EMPTY}",
+            EVERYWHERE,
+            f"Ready=False SecretEmpty: {EMPTY}",
+        ),
+        keys=(),
     ),
     Case(
         given="an expiry for an entry that is not there",

@@ -13,6 +13,10 @@ from headgate_controllers.contract import Document, Found, Missing, Note, Unread
 
 SHORTEST: Final = 32
 """Characters of a key: fewer can be guessed."""
+LONGEST: Final = 8 * 1024
+"""Characters of a key: no line of a header is longer, at the latest behind the next proxy."""
+SENDABLE: Final = frozenset(range(0x20, 0x7F))
+"""What a header may carry (RFC 9110, 5.5); clients refuse to send anything else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +25,12 @@ class Fingerprint:
 
     sha256: str
     length: int
+    sendable: bool = True
+    """Whether a header can carry its characters."""
+
+    @property
+    def usable(self) -> bool:
+        return self.sendable and SHORTEST <= self.length <= LONGEST
 
 
 Prints: TypeAlias = Mapping[str, Fingerprint]
@@ -32,7 +42,10 @@ def fingerprints(found: Found) -> Prints | Missing | Unreadable:
     if not isinstance(found, Document):
         return found
     keys = {name: value.strip() for name, value in found.data.items()}
-    return {name: Fingerprint(sha256(key).hexdigest(), len(key)) for name, key in keys.items()}
+    return {
+        name: Fingerprint(sha256(key).hexdigest(), len(key), SENDABLE.issuperset(key))
+        for name, key in keys.items()
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +90,7 @@ def keys_of(
             continue
         about = {key.name: key for key in source.keys}
         for name, fingerprint in sorted(found.items()):
-            if fingerprint.length < SHORTEST or fingerprint.sha256 in taken:
+            if not fingerprint.usable or fingerprint.sha256 in taken:
                 continue
             key = _api_key(secret, name, fingerprint, about.get(name))
             end = about[name].expires_at if name in about else None
@@ -112,14 +125,23 @@ def _problems(credential: Credential, found: Prints | Missing | Unreadable) -> I
         sentence = f"{where} cannot be read ({found.why}); its keys stay in force"
         yield Note(Reason.SOURCE_UNREADABLE, sentence)
         return
+    if not found:
+        yield Note(Reason.SECRET_EMPTY, f"{where} has no entries; each one would be a key")
     for key in source.keys:
         if key.name not in found:
             sentence = f'{field}.keys[{key.name}]: {secret} has no entry "{key.name}"'
             yield Note(Reason.KEY_NOT_FOUND, sentence)
     for name, fingerprint in sorted(found.items()):
+        entry = f'{where} has an entry "{name}"'
         if fingerprint.length < SHORTEST:
-            sentence = f'{where} has an entry "{name}" of {fingerprint.length} characters'
-            yield Note(Reason.KEY_TOO_SHORT, f"{sentence}; a key has {SHORTEST} or more")
+            sentence = f"{entry} of {fingerprint.length} characters; a key has {SHORTEST} or more"
+            yield Note(Reason.KEY_TOO_SHORT, sentence)
+        elif fingerprint.length > LONGEST:
+            sentence = f"{entry} of {fingerprint.length} characters; a key has at most {LONGEST}"
+            yield Note(Reason.KEY_UNUSABLE, sentence)
+        elif not fingerprint.sendable:
+            sentence = f"{entry} that no client can send; a key is of printable ASCII characters"
+            yield Note(Reason.KEY_UNUSABLE, sentence)
 
 
 def _api_key(secret: str, name: str, fingerprint: Fingerprint, about: Key | None) -> ApiKey:
