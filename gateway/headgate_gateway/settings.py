@@ -1,15 +1,18 @@
 """Settings of a gateway process: read once, before anything listens. Policy lives in snapshots."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from headgate_api.errors import TerminalError
 
 Seconds = Annotated[float, Field(gt=0, le=86400)]
 Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+SCHEMES: Final = ("redis", "rediss", "valkey", "valkeys", "unix")
 
 
 class Settings(BaseSettings):
@@ -61,16 +64,19 @@ class Settings(BaseSettings):
     """Folder of the embedded store's file."""
     idempotency_file_bytes: Annotated[int, Field(ge=1024**2, le=1024**4)] = 512 * 1024 * 1024
     """Largest size of that file. It keeps answers up to 80 % of it, and keys in the rest."""
-    idempotency_url: SecretStr = SecretStr("")
+    idempotency_url: SecretStr = Field(SecretStr(""), validate_default=True)
     """URL of the Valkey or Redis server: `rediss://user:password@host:6379/0`."""
     idempotency_answer_bytes: Annotated[int, Field(ge=1024, le=16 * 1024**2)] = 1024 * 1024
     """Largest answer that is remembered. Of a larger one only the key is."""
 
-    @model_validator(mode="after")
-    def _has_a_url(self) -> Self:
-        if self.idempotency_store == "valkey" and not self.idempotency_url.get_secret_value():
-            raise ValueError("IDEMPOTENCY_STORE=valkey needs IDEMPOTENCY_URL")
-        return self
+    @field_validator("idempotency_url")
+    @classmethod
+    def _is_a_url(cls, url: SecretStr, found: ValidationInfo) -> SecretStr:
+        """Check it without telling it: it may hold a password."""
+        scheme, mark, _ = url.get_secret_value().partition("://")
+        if found.data.get("idempotency_store") == "valkey" and (not mark or scheme not in SCHEMES):
+            raise ValueError(f"store valkey needs the server's URL, with one of {SCHEMES}")
+        return url
 
     @property
     def namespaces(self) -> tuple[str | None, ...]:

@@ -11,13 +11,16 @@ import pytest
 from openai import AsyncOpenAI
 from structlog.testing import capture_logs
 
-from headgate_api.errors import Unavailable
+from headgate_api.errors import TerminalError, Unavailable
 from headgate_api.snapshot import TenantBody
 from headgate_cluster.processes import Server
+from headgate_gateway.edge.exchange import Head
+from headgate_gateway.idempotency.choose import chosen_store
 from headgate_gateway.idempotency.keyed import digest
 from headgate_gateway.idempotency.sqlite import SqliteStore
 from headgate_gateway.idempotency.store import Claim, Found, Store
 from headgate_gateway.idempotency.valkey import ValkeyStore
+from headgate_gateway.settings import Settings, read_settings
 
 from .conftest import KEY, MODEL, NAME, TENANT, Running, api_key, entry, until
 from .exchanges import Recorded
@@ -156,7 +159,25 @@ async def test_keys_of_two_tenants_are_two(start: Start, keys: Store) -> None:
     assert 2 == requests(running)
 
 
-def test_keys_of_two_endpoints_are_two() -> None:
+async def test_every_endpoint_has_keys_of_its_own(start: Start, keys: Store) -> None:
+    running = await start(saying("Good", " morning"), keys=keys)
+    first, second = [await ask_completion(running) for _ in range(2)]
+    assert (200, first.data) == (second.status, second.data)
+    assert b"true" == second.headers[b"idempotency-replayed"]
+
+    assert b"idempotency-replayed" not in (await ask(running)).headers
+    assert 2 == requests(running)
+
+
+async def ask_completion(running: Running) -> Recorded:
+    made = exchange()
+    made.head = Head("POST", "/v1/completions", made.head.headers)
+    made.body = json.dumps({"model": NAME, "prompt": "Hello"}).encode()
+    await running.gateway.edge.handle(made)
+    return made
+
+
+def test_the_parts_of_a_name_do_not_run_together() -> None:
     names = {
         digest(*parts)
         for parts in [
@@ -194,6 +215,42 @@ async def test_without_a_store_a_key_is_refused_and_not_ignored(start: Start) ->
 
     assert (400, "idempotency_off") == (answer.status, answer.code)
     assert 0 == requests(running)
+
+
+@pytest.mark.parametrize(
+    ("url", "good"),
+    [
+        ("redis://127.0.0.1", True),
+        ("valkeys://user:secret@host:6379/0", True),
+        ("", False),
+        ("http://secret@host", False),
+        ("host:6379", False),
+    ],
+)
+def test_a_server_needs_a_url_which_is_never_told(
+    monkeypatch: pytest.MonkeyPatch, url: str, good: bool
+) -> None:
+    prefix = "HEADGATE_GATEWAY_"
+    given = {"NAMESPACE": "x", "REGION": "x", "IDEMPOTENCY_STORE": "valkey", "IDEMPOTENCY_URL": url}
+    for name, value in given.items():
+        monkeypatch.setenv(prefix + name, value)
+    if good:
+        assert isinstance(chosen_store(settings := read_settings()), ValkeyStore)
+        assert "secret" not in repr(settings)
+    else:
+        with pytest.raises(TerminalError, match=r"IDEMPOTENCY_URL.* needs the server's URL") as no:
+            read_settings()
+        assert "secret" not in str(no.value)
+
+
+async def test_a_file_in_a_folder_is_the_embedded_store(tmp_path: Path) -> None:
+    settings = Settings(
+        namespace="x", region="x", idempotency_store="embedded", idempotency_dir=tmp_path / "keys"
+    )
+    store = chosen_store(settings)
+    assert isinstance(store, SqliteStore)
+    await store.close()
+    assert ["keys.db"] == [path.name for path in (tmp_path / "keys").iterdir()]
 
 
 # What is kept, and what is not
@@ -339,6 +396,11 @@ async def test_every_end_is_counted(start: Start, keys: Store) -> None:
     assert {("claimed",): 1, ("replayed",): 1, ("reused",): 1, ("invalid",): 1} == found
     ends = {labels: series.value for labels, series in metrics.idempotency_outcomes.items()}
     assert {("kept",): 1} == ends
+    refusals = {labels: series.value for labels, series in metrics.refusals.items()}
+    assert {
+        ("idempotency", "idempotency_key_reused"): 1,
+        ("idempotency", "invalid_idempotency_key"): 1,
+    } == refusals
 
 
 async def test_leases_are_renewed_while_work_goes_on(

@@ -118,6 +118,7 @@ class Idempotency:
         self._held: dict[str, Claim] = {}  # by owner
         self._timer: asyncio.TimerHandle | None = None
         self._requests = metrics.idempotency_requests
+        self._refusals = metrics.refusals
         self._outcomes = metrics.idempotency_outcomes
         self._seconds = metrics.idempotency_claim_seconds.of()
 
@@ -204,6 +205,7 @@ class Idempotency:
 
     def _refused(self, result: str, refusal: Refusal) -> Refusal:
         self._requests.of(result).add()
+        self._refusals.of("idempotency", refusal.code).add()
         return refusal
 
     def _watch(self) -> None:

@@ -188,17 +188,15 @@ class ValkeyStore:
         if str(error) != self._told:
             self._told = str(error)
             log.error("idempotency store failed", error=self._told)
-        self._ops = []
+        later = [op for op in ops if op.name in (b"finish", b"release")]
         for op in ops:
             if op.found is None:
-                if op.name != b"renew" and not self._closed:
-                    self._ops.append(op)
-            elif op.found.done():
-                self._ops.append(Op(b"release", op.claim))
-            else:
+                continue
+            # It may have been taken all the same, and only the reply been lost.
+            later.append(Op(b"release", op.claim))
+            if not op.found.done():
                 op.found.set_exception(Unavailable("the store of Idempotency-Keys failed"))
-                # It may have been taken all the same, and only the reply been lost.
-                self._ops.append(Op(b"release", op.claim))
+        self._ops = [] if self._closed else later
         asyncio.get_running_loop().call_later(AGAIN, self._asked.set)
 
 
