@@ -4,12 +4,13 @@ import argparse
 import asyncio
 import base64
 import secrets
+import sys
 from typing import Any
 
-from headgate_api.errors import NotFound, TerminalError
+from headgate_api.errors import HeadgateError, NotFound, TerminalError
 from headgate_cli.parsers import Subparsers
 from headgate_kube.client import Client
-from headgate_kube.resources import SECRETS
+from headgate_kube.resources import SECRETS, TENANT_QUOTAS
 
 
 def add_parser(commands: Subparsers) -> None:
@@ -57,14 +58,32 @@ async def create_key(client: Client, namespace: str, secret: str, entry: str) ->
     return key
 
 
-async def _run(arguments: argparse.Namespace) -> str:
-    client = await Client.connect(user_agent="headgate-cli")
+async def why_useless(client: Client, namespace: str, secret: str) -> str:
+    """Say why a key in the Secret lets nobody in yet; empty: a TenantQuota names the Secret."""
     try:
-        return await create_key(client, arguments.namespace, arguments.secret, arguments.entry)
+        quotas, _ = await client.list(TENANT_QUOTAS, namespace)
+    except HeadgateError as error:
+        return f"could not check that a TenantQuota names Secret {namespace}/{secret}: {error}"
+    credentials = (c for quota in quotas for c in quota["spec"].get("credentials", ()))
+    if any(c["apiKeys"]["secretRef"]["name"] == secret for c in credentials):
+        return ""
+    return (
+        f"no TenantQuota of namespace {namespace} names Secret {secret}: the key works once one "
+        "does, in spec.credentials[].apiKeys.secretRef.name"
+    )
+
+
+async def _run(arguments: argparse.Namespace) -> None:
+    client = await Client.connect(user_agent="headgate-cli")
+    namespace, secret = arguments.namespace, arguments.secret
+    try:
+        print(await create_key(client, namespace, secret, arguments.entry), flush=True)
+        if warning := await why_useless(client, namespace, secret):
+            print(f"headgate: {warning}", file=sys.stderr)
     finally:
         await client.close()
 
 
 def run(arguments: argparse.Namespace) -> int:
-    print(asyncio.run(_run(arguments)))
+    asyncio.run(_run(arguments))
     return 0
