@@ -8,7 +8,6 @@ as a whole, or not at all while anything in the folder is wrong.
 import asyncio
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import UTC, datetime
 from ipaddress import ip_address
 from typing import Final, NamedTuple, cast
 from urllib.parse import urlsplit
@@ -25,10 +24,9 @@ from headgate_api.snapshot import (
     SafetyBody,
     TenantBody,
 )
-from headgate_cli.manifests.files import paths_of
 from headgate_cli.manifests.findings import Finding
-from headgate_cli.manifests.folder import Checked, check_manifests
-from headgate_controllers.contract import Key
+from headgate_cli.manifests.judging import Judged, judge
+from headgate_cli.manifests.paths import paths_of
 from headgate_gateway.admin import Access, Authorize
 from headgate_gateway.gateway import Gateway
 from headgate_gateway.main import Process, stopping
@@ -94,11 +92,11 @@ class Files:
             TerminalError: something in them is wrong; the message has a line for each finding.
         """
         self._seen = await asyncio.to_thread(self._signature)
-        checked = await self._check()
-        if findings := self._findings(checked):
+        judged = await judge(self._paths, self._region)
+        if findings := self._findings(judged):
             raise TerminalError("nothing is served:\n" + "\n".join(map(str, findings)))
-        self._complain_of_unused(checked)
-        await self._bring(checked)
+        self._complain_of_unused(judged)
+        await self._bring(judged)
 
     async def run(self) -> None:
         while True:
@@ -112,15 +110,15 @@ class Files:
             if seen == self._seen:
                 return
             self._seen = seen
-            checked = await self._check()
+            judged = await judge(self._paths, self._region)
         except TerminalError as error:  # the folder is gone
             complain(error)
             return
-        findings = self._findings(checked)
+        findings = self._findings(judged)
         for finding in findings:
             complain(finding)
         if not findings:
-            await self._bring(checked)
+            await self._bring(judged)
 
     def unready(self) -> str:
         return ""
@@ -130,27 +128,19 @@ class Files:
         found = ((path, path.stat()) for path in paths_of(self._paths))
         return [(str(path), stat.st_mtime_ns, stat.st_size) for path, stat in found]
 
-    async def _check(self) -> Checked:
-        # In a thread: requests go on.
-        return await asyncio.to_thread(
-            check_manifests, self._paths, self._region, datetime.now(UTC)
-        )
-
-    def _findings(self, checked: Checked) -> list[Finding]:
+    def _findings(self, judged: Judged) -> list[Finding]:
         """Add to what is wrong with the files the models that no option leads to."""
-        findings = list(checked.findings)
-        objects = {found.key: found for found in checked.objects}
-        for entry, cohorts in models(checked.entries):
+        findings = list(judged.findings)
+        for entry, cohorts in models(judged.entries):
             if cohorts and not any(self._of(entry.name, cohort.variant) for cohort in cohorts):
                 said = f"it has no model server; add --upstream {entry.name}=http://HOST:PORT"
-                key = Key(entry.kind, entry.namespace, entry.name)
-                findings.append(objects[key].finding_at("metadata.name", said))
+                findings.append(judged.finding(entry, said))
         return findings
 
-    def _complain_of_unused(self, checked: Checked) -> None:
+    def _complain_of_unused(self, judged: Judged) -> None:
         known = {
             (entry.name, variant)
-            for entry, cohorts in models(checked.entries)
+            for entry, cohorts in models(judged.entries)
             for variant in ("", *(cohort.variant for cohort in cohorts))
         }
         for found in self._upstreams:
@@ -159,12 +149,12 @@ class Files:
                 said = f"--upstream {found.model}: the manifests have no such model"
                 raise TerminalError(f"{said} or variant; there are: {names}")
 
-    async def _bring(self, checked: Checked) -> None:
-        pods = {(pod.pool.namespace, pod.name): pod for pod in self._wanted(checked.entries)}
+    async def _bring(self, judged: Judged) -> None:
+        pods = {(pod.pool.namespace, pod.name): pod for pod in self._wanted(judged.entries)}
         for key, pod in pods.items():
             self._gateway.pods.place(key, pod)
         self._sequence += 1
-        shards = compile_shards(checked.entries)
+        shards = compile_shards(judged.entries)
         pointer = Pointer(schema=1, epoch=1, sequence=self._sequence, shards=shards.digests)
         snapshots = self._gateway.snapshots
         missing = snapshots.missing(pointer)
@@ -172,7 +162,7 @@ class Files:
         for key in self._pods - pods.keys():
             self._gateway.pods.place(key, None)
         self._pods = set(pods)
-        for line in summary(checked.entries, self._upstreams):
+        for line in summary(judged.entries, self._upstreams):
             print(line, file=sys.stderr, flush=True)
 
     def _wanted(self, entries: Iterable[Entry]) -> Iterator[Pod]:

@@ -167,7 +167,7 @@ async def test_a_change_comes_into_force_and_a_bad_one_does_not(tmp_path: Path) 
         (
             POLICY,
             (),
-            "ModelDeployment/llama: metadata.name: it has no model server; add --upstream",
+            "ModelDeployment/llama: it has no model server; add --upstream",
         ),
         (
             POLICY,

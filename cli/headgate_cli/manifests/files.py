@@ -12,12 +12,10 @@ from typing import Any, Final, TypeAlias
 
 import yaml
 
-from headgate_api.errors import TerminalError
 from headgate_api.labels import GROUP
-from headgate_cli.manifests.findings import Fault, Finding, Path, field_of, steps_of
+from headgate_cli.manifests.findings import Fault, Finding, field_of, steps_of
 from headgate_controllers.contract import Key
 
-SUFFIXES: Final = frozenset({".yaml", ".yml", ".json"})
 DEFAULT_NAMESPACE: Final = "default"
 Manifest: TypeAlias = dict[str, Any]
 
@@ -58,6 +56,10 @@ class Object:
         return Key(self.kind, self.namespace, self.name)
 
     @property
+    def line(self) -> int:
+        return self._line(())
+
+    @property
     def ours(self) -> bool:
         return str(self.manifest.get("apiVersion", "")).startswith(f"{GROUP}/")
 
@@ -80,26 +82,6 @@ class Object:
                 break
             line, node = found
         return line + 1
-
-
-def paths_of(arguments: Iterable[str]) -> list[FilePath]:
-    """Name the files that are meant: those given, and those in given folders and below.
-
-    Raises:
-        TerminalError: there is no such file or folder.
-    """
-    found: list[FilePath] = []
-    for argument in arguments:
-        path = FilePath(argument)
-        if path.is_dir():
-            below = (file for file in path.rglob("*") if file.suffix in SUFFIXES)
-            # Kubernetes mounts ConfigMaps by links to hidden folders: each file once.
-            found += sorted(f for f in below if not _hidden(f.relative_to(path)) and f.is_file())
-        elif path.is_file():
-            found.append(path)
-        else:
-            raise TerminalError(f"there is no file or folder {argument}")
-    return list(dict.fromkeys(found))
 
 
 def read(paths: Iterable[FilePath]) -> tuple[list[Object], list[Finding]]:
@@ -167,12 +149,5 @@ def _inner(node: yaml.Node, step: str) -> tuple[int, yaml.Node] | None:
     return None
 
 
-def _hidden(path: FilePath) -> bool:
-    return any(part.startswith(".") for part in path.parts)
-
-
 def _bare(file: str, line: int, message: str) -> Finding:
     return Finding(file, line, "", "", "", message)
-
-
-__all__ = ["DEFAULT_NAMESPACE", "Fault", "Manifest", "Object", "Path", "paths_of", "read"]

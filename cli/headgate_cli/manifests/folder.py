@@ -10,8 +10,9 @@ from headgate_api import crd
 from headgate_api.kinds import KINDS
 from headgate_api.labels import API_VERSION
 from headgate_api.snapshot import Entry, Kind
-from headgate_cli.manifests.files import Object, paths_of, read
+from headgate_cli.manifests.files import Object, read
 from headgate_cli.manifests.findings import Fault, Finding
+from headgate_cli.manifests.paths import paths_of
 from headgate_cli.manifests.plans import DOCUMENTS, compiled, document_faults
 from headgate_cli.manifests.schema import check
 from headgate_controllers.contract import Environment, Key
@@ -83,6 +84,6 @@ def _faults(found: Object) -> Iterator[Finding]:
 
 def _again(found: Object, taken: dict[Key, Object]) -> Iterator[Finding]:
     if (first := taken.get(found.key)) is not None:
-        where = f"{first.file}:{first.node.start_mark.line + 1}"
+        where = f"{first.file}:{first.line}"
         said = f"stands a second time; the first is in {where}"
         yield found.finding(Fault(("metadata", "name"), said))
