@@ -7,7 +7,7 @@ joined by a second one (a hedge), only while the client has seen nothing: nobody
 import asyncio
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import structlog
@@ -17,7 +17,6 @@ from headgate_gateway.calls.adapter import Task
 from headgate_gateway.calls.attempt import Attempt
 from headgate_gateway.calls.deadline import EXCEEDED, TOO_SHORT, Deadline
 from headgate_gateway.calls.events import WAITING, End, Event, Failed
-from headgate_gateway.calls.failures import CUT, OVERLOADED
 from headgate_gateway.calls.retry import COSTLY, backoff
 from headgate_gateway.calls.stops import Stops
 from headgate_gateway.calls.traffic import Traffics
@@ -31,6 +30,8 @@ log = structlog.get_logger(__name__)
 SILENT: Final = Failed(
     Refusal(Code.UPSTREAM_TIMEOUT, 504, "The model server stayed silent for too long.")
 )
+FAULTLESS: Final = frozenset({Code.UPSTREAM_OVERLOADED, Code.UPSTREAM_REFUSED, Code.INVALID_OUTPUT})
+"""Failures that say nothing about the pod: it is busy, or any other would have said the same."""
 SOON: Final = 0.0005
 """s; what is due by then is looked at together."""
 NOT_READY: Final = Refusal(
@@ -80,6 +81,7 @@ class Call:
         "_beat",
         "_due",
         "_ending",
+        "_failure",
         "_hedge_at",
         "_loop",
         "_news",
@@ -124,6 +126,7 @@ class Call:
         self._tries = 0  # that count
         self._refused: set[Pod] = set()  # asked, and failed
         self._spent: set[str] = set()  # cohorts that took time and gave nothing
+        self._failure: Failed | None = None  # of the last try that counts
         self._open_at = self._told  # not before
         self._rested = True  # a connection that has rested may be used
         self._retrying = False  # counted among the model's retries
@@ -171,12 +174,24 @@ class Call:
         if self._news is not None and not self._news.done():
             self._news.set_result(None)
 
+    def _ring(self) -> None:
+        """The timer has run out. A client that does not read must hold no slot for ever."""
+        self._due = 0.0  # now, even where the clock says that it is a little too early
+        if self._news is not None or self._ending is not None:
+            self._wake()
+        elif (now := self._loop.time()) < self._ask.deadline.stop_at:
+            self._timer = self._loop.call_at(self._ask.deadline.stop_at, self._ring)
+        else:
+            self._end(EXCEEDED, now)
+
     # One step: look at everything once
 
     def _step(self, now: float) -> Event | None:
         while self._ending is None:
             if self._stopped is not None:
                 return self._end(Failed(self._stopped), now)
+            if now >= self._ask.deadline.stop_at:
+                return self._end(EXCEEDED, now)
             if not self._running and now >= self._open_at:
                 no = self._open(now)
                 if no is not None:
@@ -196,7 +211,7 @@ class Call:
                 if ending is not None:
                     return self._end(ending, now)
             elif isinstance(event, End):
-                attempt.pod.answered()
+                attempt.pod.answered(now)
                 self._won(attempt, now)
                 self._leave(attempt, "ok", now)
                 if self._ask.plain:
@@ -215,7 +230,12 @@ class Call:
         if record.first_text is None:
             record.first_text = now
             self._traffic.first_text.add(now - record.started, now)
-        self._shown = True
+            if self._retrying:  # it was worth it, and makes room for others
+                self._retrying = False
+                self._traffic.retrying -= 1
+            self._shown = True
+            if self._silence_ends(winner) < self._due:
+                self._watch(now)
         self.last = winner
         for attempt in tuple(self._running):
             if attempt is not winner:
@@ -236,13 +256,17 @@ class Call:
 
     # Whom to ask
 
-    def _open(self, now: float, *, hedge: bool = False) -> Failed | None:
-        """Ask a pod. `Failed`: there is none, or no time."""
+    def _open(self, now: float) -> Failed | None:
+        """Ask a pod. `Failed`: there is none, or no time; what was said before says more."""
         if not self._fits(now):
-            return TOO_SHORT
+            return self._failure or TOO_SHORT
         pod = self._choose(now)
         if pod is None:
-            return Failed(NOT_READY) if self.last is None else CUT
+            return self._failure or Failed(NOT_READY)
+        self._try(pod, now)
+        return None
+
+    def _try(self, pod: Pod, now: float, *, hedge: bool = False) -> None:
         cohort = self._ask.cohorts[pod.cohort]
         record = Record(pod.name, cohort, hedge, now, span=new_span_id())
         self._timeline.attempts.append(record)
@@ -264,11 +288,10 @@ class Call:
             self.last = attempt
         attempt.start(rested=self._rested, connect_seconds=self._patience.connect)
         self._watch(now)
-        return None
 
-    def _fits(self, now: float) -> bool:
+    def _fits(self, now: float, pause: float = 0.0) -> bool:
         """Tell whether half of such calls lately took no longer than there is time."""
-        left = self._ask.deadline.stop_at - now
+        left = self._ask.deadline.stop_at - now - pause
         pace = self._traffic.whole if self._ask.plain else self._traffic.first_text
         usual = pace.percentile(50, now)
         return left > 0 if usual is None else left >= usual
@@ -298,7 +321,7 @@ class Call:
         if stale:
             self._rested, self._tries = False, self._tries - 1
             return None  # a server may close a connection that rests: it costs no try, once
-        if failed is not OVERLOADED:  # a pod that is busy is not one that fails
+        if code not in FAULTLESS:
             attempt.record.ejected = self._pods.failed(attempt.pod, now, self._ask.outliers)
         log.warning("model server failed", pod=attempt.pod.name, code=code, error=attempt.said)
         self._refused.add(attempt.pod)
@@ -306,6 +329,9 @@ class Call:
             self._spent.add(attempt.cohort.name)
         if self._running:
             return None  # the other one may still answer
+        if attempt.retry_after is not None:
+            failed = Failed(replace(failed.refusal, retry_after=attempt.retry_after))
+        self._failure = failed
         if self._shown or not self._may_retry(attempt, now):
             return failed
         return None
@@ -314,7 +340,7 @@ class Call:
         policy, traffic = self._ask.retries, self._traffic
         if attempt.kind not in policy.retry_on or self._tries >= policy.max_attempts:
             return False
-        if not self._retrying and not traffic.may_retry(policy):
+        if not traffic.may_retry(policy, already=self._retrying):
             return False
         pause = backoff(policy, self._tries, random.random())  # noqa: S311 - jitter
         self.last = attempt
@@ -323,7 +349,7 @@ class Call:
             return False
         if other is attempt.pod and attempt.retry_after is not None:
             pause = max(pause, attempt.retry_after)
-        if not self._fits(now + pause):
+        if not self._fits(now, pause):
             return False
         if not self._retrying:
             self._retrying = True
@@ -343,9 +369,6 @@ class Call:
 
     def _on_time(self, now: float) -> Event | None:
         """Do what is due. Called when nothing has come."""
-        ask = self._ask
-        if now >= ask.deadline.stop_at:
-            return self._end(EXCEEDED, now)
         for attempt in tuple(self._running):
             if now >= self._silence_ends(attempt):
                 ending = self._silent(attempt, now)
@@ -373,10 +396,11 @@ class Call:
     def _hedge(self, now: float) -> None:
         """Ask a second pod, if there is one and enough requests went without."""
         self._hedge_at = None
-        if self._shown or len(self._running) != 1 or self._choose(now) is None:
+        if self._shown or self._tries != 1 or len(self._running) != 1 or not self._fits(now):
             return
-        if self._traffic.spend():
-            self._open(now, hedge=True)
+        pod = self._choose(now)
+        if pod is not None and now >= pod.ejected_until and self._traffic.spend():
+            self._try(pod, now, hedge=True)
 
     def _watch(self, now: float) -> None:
         """Set the one timer to what is due next: cheaper than a timeout around every token."""
@@ -390,4 +414,4 @@ class Call:
         if self._timer is not None:
             self._timer.cancel()
         self._due = max(now + SOON, due)
-        self._timer = self._loop.call_at(self._due, self._wake)
+        self._timer = self._loop.call_at(self._due, self._ring)
