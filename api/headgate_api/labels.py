@@ -16,6 +16,8 @@ MODEL_UID: Final = f"{GROUP}/model-uid"
 VARIANT: Final = f"{GROUP}/variant"
 REVISION: Final = f"{GROUP}/revision"
 COHORT: Final = f"{GROUP}/cohort"
+RUNTIME: Final = f"{GROUP}/runtime"
+"""`spec.runtime.type`, on pods of models: it tells what they speak."""
 APPLIED: Final = f"{GROUP}/applied"
 """Annotation: digest of the manifest that we applied last; equal ones are not written again."""
 GENERATION: Final = f"{GROUP}/generation"
@@ -33,4 +35,4 @@ whoever gets hold of one can read reports, and nothing else."""
 HTTP_PORT: Final = 8000
 GRPC_PORT: Final = 8001
 METRICS_PORT: Final = 8002
-"""Triton's three ports."""
+"""Triton's three ports. trtllm-serve has the first one alone."""

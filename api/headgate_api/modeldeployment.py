@@ -1,6 +1,6 @@
 """ModelDeployment (`mdep`): a model as ranked variants, and how its pods run."""
 
-from typing import Annotated, Any, ClassVar, Final, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal, TypeAlias
 
 from pydantic import Field
 
@@ -36,15 +36,26 @@ from headgate_api.types import (
     between,
 )
 
+_RESERVED: Final = [
+    *("--host", "--port", "--tp_size", "--tensor_parallel_size", "--pp_size"),
+    *("--pipeline_parallel_size", "--revision", "--config", "--extra_llm_api_options"),
+]
+_OURS: Final = (
+    "ports, model control, parallelism and exit timeout are set by the operator; "
+    "remove {self} from args"
+)
 Argument = Annotated[
     str,
     Field(min_length=1, max_length=1024),
     Rule(
+        # tritonserver takes the beginning of an option for the option.
         "!self.matches('^--(model-(repo|store|control|config)|load-model|"
         "(http|grpc|metrics)-port|exit-timeout)')",
-        "ports, model control and exit timeout are set by the operator; remove {self} from args",
+        _OURS,
     ),
+    Rule(f"!(self.split('=', 2)[0] in {_RESERVED})", _OURS),
 ]
+RuntimeType: TypeAlias = Literal["triton-llmapi", "trtllm-serve", "triton-python"]
 Replicas = Annotated[int, Field(ge=0, le=1000)]
 _CAPABILITY: Final = "^[0-9]{1,2}[.][0-9]$"
 Capability = Annotated[
@@ -136,14 +147,16 @@ class EnvVar(ApiModel):
 class Runtime(ApiModel):
     """What runs in the pods."""
 
-    type: Literal["triton-llmapi", "triton-python"] = "triton-llmapi"
-    """`triton-llmapi`: TensorRT-LLM's LLM API in Triton, for checkpoints. `triton-python`: a Triton
-    model repository whose model `ensemble` takes the TensorRT-LLM ensemble's tensors."""
+    type: RuntimeType = "triton-llmapi"
+    """`triton-llmapi`: TensorRT-LLM's LLM API in Triton, for checkpoints. `trtllm-serve`:
+    TensorRT-LLM's own OpenAI server, for checkpoints too, with tools, guided decoding and token
+    counts. `triton-python`: a Triton model repository whose model `ensemble` takes the TensorRT-LLM
+    ensemble's tensors."""
     image: Image | None = None
-    """Image with Triton. Absent: the one that the chart names. A change replaces the pods one by
-    one."""
+    """Image with Triton, or with trtllm-serve. Absent: the one that the chart names for the type. A
+    change replaces the pods one by one."""
     args: Annotated[tuple[Argument, ...], ordered(0, 64)] = ()
-    """More arguments for tritonserver."""
+    """More arguments for tritonserver or trtllm-serve."""
     env: Annotated[tuple[EnvVar, ...], keyed("name", 0, 64)] = ()
     """More environment variables."""
     shm_size: Quantity = "1Gi"
@@ -254,8 +267,8 @@ class Engine(ApiModel):
     kv_cache_percent: Annotated[int, Field(ge=10, le=95)] | None = None
     """Share of the GPU memory left by the weights that the KV cache takes."""
     config: dict[str, Any] = Field(default_factory=dict)
-    """Verbatim into model.yaml (triton-llmapi) or the parameters of the model (triton-python). It
-    wins over what Headgate writes there."""
+    """Verbatim into model.yaml (triton-llmapi), the extra options of trtllm-serve or the parameters
+    of the model (triton-python). It wins over what Headgate writes there."""
 
 
 class Variant(ApiModel):
@@ -303,7 +316,7 @@ class Variant(ApiModel):
     image: Image | None = None
     """Image for this variant alone. Absent: runtime.image."""
     args: Annotated[tuple[Argument, ...], ordered(0, 64)] = ()
-    """More arguments for tritonserver, after those of runtime.args."""
+    """More arguments for the model server, after those of runtime.args."""
     replicas: Replicas | None = None
     """Pins the variant to so many replicas, outside the pool that spec.replicas sizes."""
     min_replicas: Replicas | None = None

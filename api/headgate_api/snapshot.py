@@ -222,7 +222,7 @@ BODIES: Final[dict[Kind, Any]] = {
     "TenantQuota": TenantBody,
     "SafetyPolicy": SafetyBody,
 }
-FEATURES: Final = frozenset({"call-policy", "input-rules"})
+FEATURES: Final = frozenset({"call-policy", "input-rules", "trtllm-serve"})
 """Words that a gateway of this release understands in `Entry.requires`."""
 
 

@@ -132,9 +132,10 @@ class Environment:
     """What the chart sets and every decision may depend on."""
 
     region: str
-    image: str  # the runtime image of models that name none
+    image: str  # with Triton, for models that name none
     namespace: str  # the operator's own
     url: str | None = None  # base URL of the gateways for OpenAI clients in this cluster
+    trtllm_serve_image: str = ""  # with trtllm-serve, for models that name none
 
 
 def nothing(_: Any) -> tuple[()]:

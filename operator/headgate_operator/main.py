@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from headgate_api.errors import HeadgateError
 from headgate_controllers import ALL
 from headgate_kube.client import Client
-from headgate_operator import garbage, logs, triton
+from headgate_operator import garbage, logs, probes
 from headgate_operator.gateways import AskByHttp
 from headgate_operator.process import Operator
 from headgate_operator.settings import Settings
@@ -62,7 +62,7 @@ async def _run(settings: Settings) -> int:
         try:
             async with aiohttp.ClientSession() as http:
                 ask = AskByHttp(http, settings.gateway_port, settings.gateway_token)
-                operator = Operator(settings, client, ALL, ask=ask, probe=triton.probe)
+                operator = Operator(settings, client, ALL, ask=ask, probe=probes.probe)
                 await operator.run(stop, started=take_signals)
         finally:
             await client.close()

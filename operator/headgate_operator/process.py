@@ -199,6 +199,7 @@ class Operator:
                 image=settings.runtime_image,
                 namespace=settings.namespace,
                 url=settings.gateway_url,
+                trtllm_serve_image=settings.trtllm_serve_image,
             ),
             self.client,
             self.view,

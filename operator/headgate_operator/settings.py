@@ -23,7 +23,9 @@ class Settings(BaseSettings):
     watch_namespaces: Annotated[tuple[str, ...], NoDecode] = ()
     """Namespaces with objects of ours, comma-separated. `*`: all; empty: the release's own."""
     runtime_image: Annotated[str, Field(min_length=1)]
-    """Image of model pods whose ModelDeployment names none."""
+    """Image with Triton of model pods whose ModelDeployment names none."""
+    trtllm_serve_image: Annotated[str, Field(min_length=1)]
+    """The same for runtime trtllm-serve."""
     owner: str | None = None
     """A ConfigMap of the chart that owns snapshot and Lease: uninstalling takes them along."""
     kubeconfig: Path | None = None

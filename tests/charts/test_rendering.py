@@ -189,6 +189,7 @@ def test_settings_of_the_operator() -> None:
         "HEADGATE_OPERATOR_REGION": "eu-west",
         "HEADGATE_OPERATOR_WATCH_NAMESPACES": "team-a,team-b",
         "HEADGATE_OPERATOR_RUNTIME_IMAGE": "nvcr.io/nvidia/tritonserver:26.07-trtllm-python-py3",
+        "HEADGATE_OPERATOR_TRTLLM_SERVE_IMAGE": "nvcr.io/nvidia/tensorrt-llm/release:1.2.1",
         "HEADGATE_OPERATOR_GATEWAY_URL": f"http://headgate-gateway.{NAMESPACE}.svc:80/v1",
         "HEADGATE_OPERATOR_OWNER": "headgate-owner",
         "HEADGATE_OPERATOR_PORT": "9090",

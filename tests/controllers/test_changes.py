@@ -22,7 +22,7 @@ def story(world: World, key: Key, *, gpus: int = 1000, wait: bool = True) -> str
         plan = world.settle(key)
         after = sizes(world)
         lines.append(f"- Pass {step}: {told(plan)[-2]}")
-        for name in sorted({*before, *after}):
+        for name in dict.fromkeys((*before, *after)):  # the older one first
             was, now = before.get(name), after.get(name)
             if was != now:
                 lines.append(f"  - {name}: {'made with' if was is None else f'{was} ->'} "

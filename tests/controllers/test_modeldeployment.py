@@ -6,7 +6,7 @@ import pytest
 
 from headgate_api.labels import COHORT, MODEL_SERVER, PART
 from headgate_api.snapshot import Cohort
-from headgate_controllers.contract import Document, Unreadable, key_of
+from headgate_controllers.contract import Document, Key, Unreadable, key_of
 
 from .models import (
     A100,
@@ -25,7 +25,7 @@ from .models import (
     variant,
     world_with,
 )
-from .world import body, told
+from .world import World, body, told
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -637,6 +637,39 @@ class TestWakes:
     def test_a_pod_of_somebody_else_wakes_nobody(self) -> None:
         world, _ = world_with(spec())
         assert set() == world.wakes({"kind": "Pod", "metadata": {"name": "x", "namespace": "y"}})
+
+
+class TestTrtllmServe:
+    def world(self) -> tuple[World, Key]:
+        serve = spec(runtime={"type": "trtllm-serve"})
+        return world_with(serve, trtllm_serve_image="trtllm:1")
+
+    def test_runs_the_image_that_the_chart_names_for_it(self) -> None:
+        world, key = self.world()
+        world.settle(key)
+        (deployment,) = world.all("Deployment")
+        (server,) = deployment["spec"]["template"]["spec"]["containers"]
+
+        assert "trtllm:1" == server["image"]
+
+    def test_opens_its_one_port_to_gateways_and_to_the_operators_probe(self) -> None:
+        world, key = self.world()
+        world.settle(key)
+        (service,) = world.all("Service")
+        (policy,) = world.all("NetworkPolicy")
+
+        assert [{"name": "http", "port": 8000}] == service["spec"]["ports"]
+        assert [[8000], [8000]] == [
+            [port["port"] for port in door["ports"]] for door in policy["spec"]["ingress"]
+        ]
+
+    def test_gateways_that_do_not_speak_its_language_must_not_take_it(self) -> None:
+        world, key = self.world()
+        plan = world.settle(key)
+        assert plan.entry is not None
+
+        assert ("trtllm-serve",) == plan.entry.requires
+        assert ["trtllm-serve"] == [cohort.runtime for cohort in body(plan).cohorts]
 
 
 class TestSnapshot:

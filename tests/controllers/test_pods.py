@@ -63,6 +63,40 @@ class TestPod:
             "model-config": "/models/repo/ensemble/configs",
         } == {mount["name"]: mount["mountPath"] for mount in server["volumeMounts"]}
 
+    def test_the_command_line_of_trtllm_serve(self) -> None:
+        serve = {"type": "trtllm-serve", "args": ["--tool_parser=qwen3"]}
+        (server,) = pod(runtime=serve)["containers"]
+        assert [
+            "meta/llama",
+            "--host=0.0.0.0",
+            "--port=8000",
+            "--backend=pytorch",
+            "--extra_llm_api_options=/etc/headgate/llm.yaml",
+            "--tool_parser=qwen3",
+        ] == server["args"]
+        assert ["trtllm-serve"] == server["command"]
+        assert [{"name": "http", "containerPort": 8000}] == server["ports"]
+
+    def test_trtllm_serve_reads_a_checkpoint_from_a_claim(self) -> None:
+        claim = {"source": {"uri": "pvc://weights/llama"}}
+        (server,) = pod(claim, runtime={"type": "trtllm-serve"})["containers"]
+        assert "/models/llama" == server["args"][0]
+        assert "/models" in {mount["mountPath"] for mount in server["volumeMounts"]}
+
+    def test_probes_of_trtllm_serve_speak_its_language(self) -> None:
+        (server,) = pod(runtime={"type": "trtllm-serve"})["containers"]
+        health = {"path": "/health", "port": "http"}
+        assert [health, health] == [
+            server[f"{which}Probe"]["httpGet"] for which in ("startup", "readiness")
+        ]
+        command = ["python3", "/etc/headgate/alive.py", "llm", "trtllm-serve"]
+        assert command == server["livenessProbe"]["exec"]["command"]
+
+    def test_the_pod_says_what_it_speaks(self) -> None:
+        made = mdep(runtime={"type": "trtllm-serve"})
+        template = cohort(made, made.spec.variants[0], "trtllm:1").template
+        assert "trtllm-serve" == template["metadata"]["labels"]["headgate.dev/runtime"]
+
     def test_a_pod_drains_before_it_is_killed(self) -> None:
         spec = pod(runtime={"drainTimeout": "10m"})
         (server,) = spec["containers"]
@@ -146,6 +180,27 @@ class TestFiles:
                     },
                 }
             )["model.yaml"]
+        )
+
+    def test_trtllm_serve_gets_the_same_options_and_publishes_its_queue(self) -> None:
+        engine = {"kvCachePercent": 80, "config": {"enable_chunked_prefill": True}}
+        assert {
+            "revision": "main",
+            "tensor_parallel_size": 2,
+            "pipeline_parallel_size": 2,
+            "kv_cache_config": {"free_gpu_memory_fraction": 0.8},
+            "return_perf_metrics": True,
+            "enable_iter_perf_stats": True,
+            "enable_chunked_prefill": True,
+        } == yaml.safe_load(
+            files(
+                {
+                    "gpu": {"count": 4},
+                    "parallelism": {"tensor": 2, "pipeline": 2},
+                    "engine": engine,
+                },
+                runtime={"type": "trtllm-serve"},
+            )["llm.yaml"]
         )
 
     def test_engine_config_has_the_last_word(self) -> None:

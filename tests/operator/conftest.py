@@ -108,6 +108,7 @@ async def _running(
         "namespace": namespace,
         "region": "here",
         "runtime_image": "none",
+        "trtllm_serve_image": "none",
         "host": "127.0.0.1",
         "port": 0,
         "identity": f"operator-{next(NUMBERS)}",

@@ -31,7 +31,13 @@ def start(crds: LightCluster, tmp_path: Path) -> Iterator[Start]:
     with ExitStack() as running:
 
         def started(kubeconfig: Path | None = None, **more: str) -> Server:
-            settings = {"NAMESPACE": "default", "REGION": "here", "RUNTIME_IMAGE": "none", **more}
+            settings = {
+                "NAMESPACE": "default",
+                "REGION": "here",
+                "RUNTIME_IMAGE": "none",
+                "TRTLLM_SERVE_IMAGE": "none",
+                **more,
+            }
             env = {f"HEADGATE_OPERATOR_{name}": value for name, value in settings.items()}
             env["KUBECONFIG"] = str(kubeconfig or crds.kubeconfig)
             server = Server.start("operator", PROGRAM, folder=tmp_path, **env)
@@ -149,7 +155,9 @@ async def test_every_failure_closes_connections_and_is_told_in_one_line(
     monkeypatch.setattr(main, "Operator", Broken(error))
 
     with capture_logs() as lines:
-        code = await main._run(Settings(namespace="n", region="r", runtime_image="i"))
+        code = await main._run(
+            Settings(namespace="n", region="r", runtime_image="i", trtllm_serve_image="i")
+        )
 
     (line,) = lines
     assert (1, True) == (code, client.closed)

@@ -3,7 +3,12 @@ from pydantic import ValidationError
 
 from headgate_operator.settings import Settings
 
-GIVEN = {"NAMESPACE": "headgate", "REGION": "eu", "RUNTIME_IMAGE": "triton"}
+GIVEN = {
+    "NAMESPACE": "headgate",
+    "REGION": "eu",
+    "RUNTIME_IMAGE": "triton",
+    "TRTLLM_SERVE_IMAGE": "trtllm",
+}
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from tritonclient.grpc import InferInput
 from headgate_api.modeldeployment import Variant
 from headgate_cluster.files import TREE
 from headgate_cluster.triton import Triton
-from headgate_controllers.modeldeployment.servers import SERVERS
+from headgate_controllers.modeldeployment.servers import SERVERS, locate
 
 MODELS = TREE / "images" / "triton-sim" / "models"
 PROBE = TREE / "controllers/headgate_controllers/modeldeployment/files/alive.py"
@@ -49,7 +49,9 @@ class Dialect:
             for key, value in asked.items()
             if key in self.names and value is not None
         }
-        return {"text_input": prompt, **named}
+        # What is no tensor becomes a parameter of the request.
+        time = {"request_timeout_ms": given["time"]} if "time" in given else {}
+        return {"text_input": prompt, **named, **time}
 
     def text(self, events: list[Event]) -> str:
         pieces = [event["text_output"] for event in events]
@@ -73,6 +75,7 @@ LLMAPI = Dialect(
         "finish_reason": "return_finish_reason",
         "stop_reason": "return_stop_reason",
         "id": "id",
+        "stop": "stop",
     },
     whole_text=True,
 )
@@ -90,6 +93,7 @@ ENSEMBLE = Dialect(
         "counts": "return_num_output_tokens",
         "input_counts": "return_num_input_tokens",
         "id": "id",
+        "stop": "stop",
     },
     whole_text=False,
 )
@@ -257,9 +261,14 @@ def serve(tmp_path: Path, http: aiohttp.ClientSession) -> Iterator[Callable[...,
             configs.mkdir()
             for name, text in server.files(variant).items():
                 (configs / name).write_text(text)
+            location = locate(variant.source.uri)
             triton = Triton(
                 models / dialect.folder,
-                (*load(dialect), *server.arguments, f"--exit-timeout-secs={exit_timeout}"),
+                [
+                    argument
+                    for argument in server.arguments(location, exit_timeout)
+                    if not argument.startswith("--model-repository=")
+                ],
                 env={
                     "LLM_CONFIG_PATH": str(configs / "model.yaml"),
                     "HEADGATE_VARIANT": variant.name,

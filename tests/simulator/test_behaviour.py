@@ -106,6 +106,55 @@ class TestSlots:
         await asyncio.gather(*flood, return_exceptions=True)
 
 
+class TestLeavingBeforeTheFirstToken:
+    """Triton's HTTP server does not look at a connection before it has something to send."""
+
+    async def test_a_closed_connection_frees_no_slot_and_a_stop_does(
+        self, serve: Serve, dialect: Dialect
+    ) -> None:
+        served = serve(dialect, slots=1)
+        asked = asyncio.create_task(served.stream("[[sim: silent]]", id="mine"))
+        await served.until(scheduled=1)
+        asked.cancel()
+        await asyncio.gather(asked, return_exceptions=True)
+        waits = asyncio.create_task(served.say(PROMPT))
+        await served.until(scheduled=1, waiting=1)
+
+        await served.stream("", id="mine", stop=True)
+        assert await waits
+
+    async def test_a_stop_takes_a_request_out_of_the_queue(
+        self, serve: Serve, dialect: Dialect
+    ) -> None:
+        served = serve(dialect, slots=1)
+        async with served.open(SILENT), asyncio.TaskGroup() as tasks:
+            await served.until(scheduled=1)
+            waits = tasks.create_task(served.stream(PROMPT, id="mine"))
+            await served.until(waiting=1)
+            await served.stream("", id="mine", stop=True)
+            assert (400, [{"error": "Request cancelled by client"}]) == await waits
+
+
+class TestDeadline:
+    async def test_a_request_ends_when_its_time_is_over_at_work_or_in_the_queue(
+        self, serve: Serve, dialect: Dialect
+    ) -> None:
+        served = serve(dialect, slots=1)
+        over = {"error": "Request timeout expired"}
+        _, events = await served.stream(SILENT, time=300)
+        assert over == events[-1]
+        async with served.open(SILENT):
+            await served.until(scheduled=1)
+            assert (400, [over]) == await served.stream(PROMPT, time=300)
+
+    async def test_time_enough_changes_nothing(self, served: Served) -> None:
+        assert await served.say(PROMPT) == await served.say(PROMPT, time=60_000)
+
+    async def test_a_time_that_is_none_is_refused(self, served: Served) -> None:
+        wanted = {"error": "could not convert string to float: 'soon'"}
+        assert (400, [wanted]) == await served.stream(PROMPT, time="soon")
+
+
 class TestDeath:
     async def test_a_killed_stub_is_dead_though_triton_says_ready(
         self, serve: Serve, dialect: Dialect, http: aiohttp.ClientSession

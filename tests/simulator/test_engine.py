@@ -27,6 +27,9 @@ class Listener:
     def cancel(self) -> None:
         self._heard.put("cancelled")
 
+    def expire(self) -> None:
+        self._heard.put("expired")
+
     def left(self) -> bool:
         return self.gone
 
@@ -81,6 +84,12 @@ def test_cancelling_nobody_does_not_cancel_who_comes_later(engine: Engine) -> No
     engine.cancel("mine")
     engine.submit(listener, answer("x"))
     assert "x." == listener.hears()
+
+
+def test_a_request_whose_time_is_over_ends(engine: Engine) -> None:
+    listener = Listener()
+    engine.submit(listener, answer("abc", silent_after=1), 0.05)
+    assert ["a", "expired"] == [listener.hears() for _ in range(2)]
 
 
 def test_silence_does_not_keep_others_waiting(engine: Engine) -> None:

@@ -49,6 +49,34 @@ def test_an_answer_without_tokens_ends_at_once() -> None:
     assert [("a", Event.LAST)] == iterate(batch)
 
 
+def test_whose_time_is_over_is_dropped_be_it_in_the_queue_or_at_work() -> None:
+    batch = scheduler(slots=1)
+    late, later = asked("a", 5), asked("b")
+    late.expires, later.expires = 7.0, 6.0
+    for sequence in (late, later):
+        batch.submit(sequence, 0.0)
+    iterate(batch, 5.0)
+
+    assert 5.0 == batch.next_due(), "the token of the one at work"
+    assert [] == batch.expire(5.9)
+    assert [later] == batch.expire(6.0)
+    assert [late] == batch.expire(7.5)
+    assert (0, 0, 0) == (
+        batch.counts().scheduled,
+        batch.counts().waiting,
+        batch.counts().blocks_used,
+    )
+
+
+def test_who_waits_for_nothing_but_its_end_says_when_that_is() -> None:
+    batch = scheduler()
+    silent = asked("a", script=Script(silent_after=0))
+    silent.expires = 3.0
+    batch.submit(silent, 0.0)
+    iterate(batch)
+    assert 3.0 == batch.next_due()
+
+
 def test_who_has_no_slot_waits_for_one() -> None:
     batch = scheduler(slots=1)
     for name in "abc":

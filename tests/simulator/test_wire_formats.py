@@ -38,19 +38,19 @@ async def test_the_llmapi_answers_with_32_tokens_when_nobody_says_how_many(llmap
     assert 32 == len(events)
 
 
-async def test_the_llmapi_cancels_by_request_id(llmapi: Served) -> None:
-    async with llmapi.open("[[sim: silent_after 1]]", id="mine") as response:
+async def test_a_request_is_cancelled_by_its_id(served: Served) -> None:
+    async with served.open("[[sim: silent_after 1]]", id="mine") as response:
         await anext(aiter(response.content))
-        assert (400, [{"error": "Request cancelled by client"}]) == await llmapi.raw(
-            {"id": "mine", "text_input": "", "stop": True}
+        assert (400, [{"error": "Request cancelled by client"}]) == await served.stream(
+            "", id="mine", stop=True
         )
         rest = (await response.read()).decode()
     assert '{"error":"Request cancelled by client"}' in rest
 
 
-async def test_the_llmapi_cannot_cancel_without_an_id(llmapi: Served) -> None:
+async def test_nothing_is_cancelled_without_an_id(served: Served) -> None:
     wanted = {"error": "A request id must be provided for request cancellation"}
-    assert (400, [wanted]) == await llmapi.raw({"text_input": "", "stop": True})
+    assert (400, [wanted]) == await served.stream("", stop=True)
 
 
 async def test_the_ensemble_streams_what_is_new_and_counts(ensemble: Served) -> None:

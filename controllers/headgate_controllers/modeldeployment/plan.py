@@ -119,8 +119,14 @@ def entry(
         created=seen.created,
         chat_template=resolved.template,
     )
-    subject, generation = seen.subject, mdep.metadata.generation
-    return make_entry(subject.identity, uid=subject.uid, generation=generation, body=body)
+    spoken = {cohort.runtime for cohort in body.cohorts}
+    return make_entry(
+        seen.subject.identity,
+        uid=seen.subject.uid,
+        generation=mdep.metadata.generation,
+        body=body,
+        requires=spoken & {"trtllm-serve"},
+    )
 
 
 def _cohorts(seen: Observed, mdep: ModelDeployment, going: Rollout) -> Iterator[Cohort]:

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from headgate_api import labels
 from headgate_api.modeldeployment import EnvVar, ModelDeployment, Resources, Variant
+from headgate_controllers.contract import Environment
 from headgate_controllers.modeldeployment.gpus import RESOURCE, terms
 from headgate_controllers.modeldeployment.servers import (
     ALIVE,
@@ -22,7 +23,7 @@ from headgate_controllers.modeldeployment.servers import (
 BEFORE_STOP: Final = 5
 """Seconds between the end of a pod's readiness and SIGTERM: gateways hear of it meanwhile."""
 AFTER_DRAIN: Final = 10
-"""Seconds that Triton gets beyond its exit timeout."""
+"""Seconds that the model server gets beyond the time for its streams."""
 PROBE_PERIOD: Final = 10
 
 
@@ -64,6 +65,11 @@ def cohort(mdep: ModelDeployment, variant: Variant, default_image: str) -> Cohor
     return Cohort(variant, name, revision, template, files)
 
 
+def default_image(mdep: ModelDeployment, env: Environment) -> str:
+    """The image of a model that names none."""
+    return env.trtllm_serve_image if mdep.spec.runtime.type == "trtllm-serve" else env.image
+
+
 def pod_labels(mdep: ModelDeployment, variant: Variant, revision: str, name: str) -> dict[str, str]:
     return {
         labels.MANAGED_BY: "headgate",
@@ -73,6 +79,7 @@ def pod_labels(mdep: ModelDeployment, variant: Variant, revision: str, name: str
         labels.VARIANT: variant.name,
         labels.REVISION: revision,
         labels.COHORT: name,
+        labels.RUNTIME: mdep.spec.runtime.type,
     }
 
 
@@ -141,28 +148,19 @@ def _container(
         "name": "server",
         "image": variant.image or runtime.image or default_image,
         "imagePullPolicy": "IfNotPresent",
-        "command": ["tritonserver"],
+        "command": [server.command],
         "args": [
-            f"--model-repository={server.repository(location)}",
-            "--model-control-mode=explicit",
-            f"--load-model={server.served_model}",
-            f"--exit-timeout-secs={int(runtime.drain_timeout)}",
-            "--metrics-config=summary_latencies=true",
-            *server.arguments,
+            *server.arguments(location, int(runtime.drain_timeout)),
             *runtime.args,
             *variant.args,
         ],
         "env": [
             {"name": "HEADGATE_VARIANT", "value": variant.name},
             {"name": "HEADGATE_QUANTIZATION", "value": variant.quantization},
-            *({"name": n, "value": v} for n, v in (server.environment or {}).items()),
+            *({"name": n, "value": v} for n, v in server.environment.items()),
             *map(_env, runtime.env),
         ],
-        "ports": [
-            {"name": "http", "containerPort": labels.HTTP_PORT},
-            {"name": "grpc", "containerPort": labels.GRPC_PORT},
-            {"name": "metrics", "containerPort": labels.METRICS_PORT},
-        ],
+        "ports": [{"name": name, "containerPort": port} for name, port in server.ports.items()],
         "resources": _resources(mdep.spec.pod.resources, variant.gpu.count),
         "securityContext": {
             "allowPrivilegeEscalation": False,
@@ -184,12 +182,12 @@ def _probes(mdep: ModelDeployment, server: Server) -> dict[str, Any]:
     alive = ["python3", f"{CONFIG_DIR}/alive.py", server.served_model, runtime.type]
     return {
         "startupProbe": {
-            "httpGet": {"path": "/v2/health/live", "port": "http"},
+            "httpGet": {"path": server.started, "port": "http"},
             "periodSeconds": PROBE_PERIOD,
             "failureThreshold": tries,
         },
         "readinessProbe": {
-            "httpGet": {"path": f"/v2/models/{server.served_model}/ready", "port": "http"},
+            "httpGet": {"path": server.ready, "port": "http"},
             "periodSeconds": 5,
             "timeoutSeconds": 5,
         },
@@ -198,7 +196,7 @@ def _probes(mdep: ModelDeployment, server: Server) -> dict[str, Any]:
             "periodSeconds": PROBE_PERIOD,
             "timeoutSeconds": 30,  # the program itself gives up after 4, a starved one later
             "failureThreshold": 3,
-            # Nothing of a dead model can be drained, and its Triton waits for it to the end.
+            # Nothing of a dead model can be drained, and its server waits for it to the end.
             "terminationGracePeriodSeconds": 10,
         },
     }

@@ -48,11 +48,7 @@ def service(mdep: ModelDeployment) -> Manifest:
 
     It has no address of its own, because gateways choose pods themselves.
     """
-    ports = {
-        "http": labels.HTTP_PORT,
-        "grpc": labels.GRPC_PORT,
-        "metrics": labels.METRICS_PORT,
-    }
+    ports = SERVERS[mdep.spec.runtime.type].ports
     return {
         "apiVersion": "v1",
         "kind": "Service",
@@ -94,7 +90,7 @@ def network_policy(mdep: ModelDeployment, env: Environment) -> Manifest:
             "policyTypes": ["Ingress"],
             "ingress": [
                 door(labels.GATEWAY, labels.HTTP_PORT),
-                door(labels.OPERATOR, labels.GRPC_PORT, labels.METRICS_PORT),
+                door(labels.OPERATOR, *SERVERS[mdep.spec.runtime.type].probed),
             ],
         },
     }

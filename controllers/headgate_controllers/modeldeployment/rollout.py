@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from headgate_api.modeldeployment import ModelDeployment
 from headgate_controllers.modeldeployment.observed import Deployed, Observed, Pod
-from headgate_controllers.modeldeployment.pods import Cohort, cohort
+from headgate_controllers.modeldeployment.pods import Cohort, cohort, default_image
 from headgate_controllers.modeldeployment.surge import Running, Sizes, surge, wanted
 
 
@@ -61,7 +61,8 @@ class Rollout:
 def rollout(seen: Observed, mdep: ModelDeployment, *, placed: bool) -> Rollout:
     """Count what there is, and decide how many replicas each cohort gets."""
     variants = mdep.spec.variants if placed else ()
-    cohorts = {v.name: cohort(mdep, v, seen.env.image) for v in variants}
+    image = default_image(mdep, seen.env)
+    cohorts = {v.name: cohort(mdep, v, image) for v in variants}
     names = {made.name: variant for variant, made in cohorts.items()}
     counts = wanted(mdep.spec) if placed else {}
     answers = Counter(pod.cohort for pod in seen.pods if seen.answers(pod))

@@ -1,8 +1,8 @@
 """Does the model in this pod still answer? The liveness probe of model servers.
 
-Triton's own health endpoints stay 200 when the process that holds the model has died. So this asks
-for one token, and calls the server dead on an error answer or a refused connection only. Slowness
-is load, not death: a busy pod must never be restarted by its probe.
+A server's own health endpoints may stay 200 when the process that holds the model has died, as
+Triton's do. So this asks for one token, and calls the server dead on an error answer or a refused
+connection only. Slowness is load, not death: a busy pod must never be restarted by its probe.
 
 It runs in the model server's image, where only python3 and its standard library are certain.
 """
@@ -24,6 +24,7 @@ QUESTIONS = {
         "sampling_param_exclude_input_from_output": True,
     },
     "triton-python": {"text_input": "ping", "stream": True, "max_tokens": 1},
+    "trtllm-serve": {"prompt": "ping", "max_tokens": 1},
 }
 BUSY_STATUS = (408, 429, 503, 504)
 BUSY_TEXT = re.compile("queue size|timeout expired", re.IGNORECASE)  # Triton says these with 400
@@ -35,10 +36,13 @@ class OutOfTimeError(Exception):
 
 def ask(port: int, model: str, runtime: str) -> tuple[int, str]:
     """Ask for one token and return the status and the first line of the answer."""
-    # A stream, because the server notices only of streams that the client left.
-    body = json.dumps(QUESTIONS[runtime])
+    # A stream of Triton, because it notices only of streams that the client left.
+    path, body = f"/v2/models/{model}/generate_stream", QUESTIONS[runtime]
+    if runtime == "trtllm-serve":
+        path, body = "/v1/completions", {"model": model, **body}
     with closing(http.client.HTTPConnection("127.0.0.1", port)) as connection:
-        connection.request("POST", f"/v2/models/{model}/generate_stream", body)
+        headers = {"Content-Type": "application/json"}
+        connection.request("POST", path, json.dumps(body), headers)
         response = connection.getresponse()
         return response.status, response.readline(65536).decode(errors="replace").strip()
 
@@ -76,7 +80,7 @@ def verdict(port: int, model: str, runtime: str, seconds: float) -> tuple[bool, 
 def main() -> int:
     """Print one sentence; 0 is alive, 1 is dead."""
     parser = argparse.ArgumentParser(description="Ask a model server for one token.")
-    parser.add_argument("model", help="Triton's name of the model")
+    parser.add_argument("model", help="the server's name of the model")
     parser.add_argument("runtime", choices=tuple(QUESTIONS))
     parser.add_argument("--port", type=int, default=8000)
     parser.add_argument("--seconds", type=float, default=4.0, help="for everything together")

@@ -5,6 +5,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from math import inf
 from typing import Final, Protocol, TypeAlias
 
 from simulated_llm.answer import Answer
@@ -25,6 +26,8 @@ class Client(Protocol):
     def fail(self, message: str) -> None: ...
 
     def cancel(self) -> None: ...
+
+    def expire(self) -> None: ...
 
     def left(self) -> bool:
         """Tell whether nobody waits for the answer any more."""
@@ -56,10 +59,11 @@ class Engine:
             self._changed.notify()
         self._thread.join()
 
-    def submit(self, client: Client, answer: Answer) -> bool:
-        """Take a request. False: the queue is full."""
+    def submit(self, client: Client, answer: Answer, seconds: float = inf) -> bool:
+        """Take a request that may take so many seconds. False: the queue is full."""
+        now = time.monotonic()
         with self._changed:
-            taken = self._scheduler.submit(Sequence(client, answer), time.monotonic())
+            taken = self._scheduler.submit(Sequence(client, answer, expires=now + seconds), now)
             self._changed.notify()
         return taken
 
@@ -89,7 +93,9 @@ class Engine:
                     out = self._scheduler.finish(time.monotonic())
                 for sequence, event in out:
                     _tell(sequence, event)
-            self._drop_those_who_left(time.monotonic())
+            now = time.monotonic()
+            self._drop_those_out_of_time(now)
+            self._drop_those_who_left(now)
         for sequence in (*self._scheduler.active, *self._scheduler.waiting):
             sequence.client.fail("the model is unloading")
 
@@ -98,6 +104,12 @@ class Engine:
         if now >= self._next_publish:
             self._next_publish = now + PUBLISH_EVERY
             self._publish(counts)
+
+    def _drop_those_out_of_time(self, now: float) -> None:
+        with self._changed:
+            over = self._scheduler.expire(now)
+        for sequence in over:
+            sequence.client.expire()
 
     def _drop_those_who_left(self, now: float) -> None:
         with self._changed:

@@ -8,6 +8,7 @@ the batch down but does not stop it.
 from collections import deque
 from dataclasses import dataclass
 from enum import Enum
+from itertools import chain
 from math import inf
 from typing import Final, Generic, NamedTuple, TypeVar
 
@@ -37,6 +38,7 @@ class Sequence(Generic[Client]):
     blocks: int = 0  # of the KV cache, held while it has a slot
     sent: int = 0  # tokens
     due: float = 0.0  # when its next token may come
+    expires: float = inf  # when nobody wants it any more
     arrived: float = 0.0
     scheduled: float = 0.0
     first_token: float = 0.0
@@ -109,6 +111,13 @@ class Scheduler(Generic[Client]):
             return False
         return True
 
+    def expire(self, now: float) -> list[Sequence[Client]]:
+        """Drop those whose time is over, wherever they are, and return them."""
+        over = [each for each in (*self.active, *self.waiting) if each.expires <= now]
+        for sequence in over:
+            self.drop(sequence)
+        return over
+
     def begin(self, now: float) -> float | None:
         """Admit what fits and return how long this iteration takes, in seconds.
 
@@ -123,8 +132,9 @@ class Scheduler(Generic[Client]):
         return self._model.step_s + batch + prefill
 
     def next_due(self) -> float:
-        """Return when the next token may come; infinity if only a change can bring one."""
-        return min((sequence.due for sequence in self.active), default=inf)
+        """Return when a token or an expiry may come; infinity if only a change can bring one."""
+        expiries = (each.expires for each in (*self.active, *self.waiting))
+        return min(chain((each.due for each in self.active), expiries), default=inf)
 
     def finish(self, now: float) -> list[tuple[Sequence[Client], Event]]:
         """End the iteration: what came out, in the order of admission."""

@@ -1,6 +1,7 @@
 """What both served models have in common at Triton's side: loading, requests, errors, the end."""
 
 import json
+import math
 import os
 import time
 from abc import ABC, abstractmethod
@@ -13,7 +14,10 @@ from simulated_llm.answer import Ask, answer
 from simulated_llm.engine import Engine, Progress
 from simulated_llm.metrics import Metrics
 from simulated_llm.settings import model
+from simulated_llm.tensors import scalar
 
+TIME_LEFT: Final = "request_timeout_ms"
+TIME_OVER: Final = "Request timeout expired"  # as Triton's own scheduler says it
 QUEUE_FULL: Final = "Maximum queue size reached, dropping request."
 
 
@@ -76,21 +80,28 @@ class ServedModel(ABC):
         self._engine.stop()
 
     def accept(self, request: Any) -> None:
-        """Start answering, or refuse.
+        """Start answering, or refuse; with `stop` end what goes on under the same request id.
 
         Raises:
             ValueError: the request makes no sense.
         """
+        if scalar(request, "stop", default=False):
+            self._stop(request)
+            return
         wire = self.wire(request)
         if wire.streaming and not self._decoupled:
             raise ValueError("Streaming is only supported in decoupled mode.")
         caller = _Caller(request, wire, self._metrics)
-        if not self._engine.submit(caller, answer(wire.ask(), self._model.drift)):
+        if not self._engine.submit(
+            caller, answer(wire.ask(), self._model.drift), _time_left(request)
+        ):
             refuse(caller.sender, QUEUE_FULL, pb_utils.TritonError.UNAVAILABLE)
 
-    def cancel(self, request_id: str) -> None:
-        """End what goes on under this id."""
-        self._engine.cancel(request_id)
+    def _stop(self, request: Any) -> None:
+        if not request.request_id():
+            raise ValueError("A request id must be provided for request cancellation")
+        self._engine.cancel(request.request_id())
+        refuse_cancelled(request.get_response_sender())
 
 
 def refuse(sender: Any, message: str, code: int) -> None:
@@ -102,6 +113,12 @@ def refuse(sender: Any, message: str, code: int) -> None:
 def refuse_cancelled(sender: Any) -> None:
     """Answer a request that somebody took back."""
     refuse(sender, "Request cancelled by client", pb_utils.TritonError.CANCELLED)
+
+
+def _time_left(request: Any) -> float:
+    """Read how many seconds the request has. Any field of the body that is no tensor comes so."""
+    parameters = json.loads(request.parameters() or "{}")
+    return float(parameters.get(TIME_LEFT, math.inf)) / 1000
 
 
 def _send(sender: Any, response: Any, *, last: bool) -> None:
@@ -134,6 +151,9 @@ class _Caller:
 
     def cancel(self) -> None:
         refuse_cancelled(self.sender)
+
+    def expire(self) -> None:
+        refuse(self.sender, TIME_OVER, pb_utils.TritonError.UNAVAILABLE)
 
     def left(self) -> bool:
         return bool(self.sender.is_cancelled())

@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).parents[3]))
 
 from simulated_llm.answer import Ask
 from simulated_llm.engine import Progress
-from simulated_llm.served import ServedModel, Wire, refuse_cancelled
+from simulated_llm.served import ServedModel, Wire
 from simulated_llm.tensors import required, scalar, strings, text
 
 DEFAULT_MAX_TOKENS = 32  # of tensorrt_llm.SamplingParams
@@ -111,13 +111,3 @@ class TritonPythonModel(ServedModel):
         if config["max_batch_size"]:
             raise ValueError("triton_config.max_batch_size must be 0: llmapi does not batch")
         return _model_yaml()
-
-    def accept(self, request: Any) -> None:
-        """Answer, or with `stop` end what goes on under the same request id."""
-        if not scalar(request, "stop", default=False):
-            super().accept(request)
-        elif not request.request_id():
-            raise ValueError("A request id must be provided for request cancellation")
-        else:
-            self.cancel(request.request_id())
-            refuse_cancelled(request.get_response_sender())
