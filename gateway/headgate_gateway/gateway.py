@@ -122,6 +122,7 @@ class Gateway:
             self.inference.stop(DRAINING)
             if not await self._emptied(2.0):
                 self.edge.abort()
+                await self._emptied(2.0)  # so that all outcomes are told
         await self.idempotency.close()
 
     def requests_in_flight(self) -> bytes:

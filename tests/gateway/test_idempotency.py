@@ -517,6 +517,23 @@ async def test_what_a_drain_ends_is_replayed_as_it_ended(
     assert (200, "gateway_draining") == (answer.status, answer.code)
 
 
+async def test_what_is_cut_at_the_very_end_is_known_to_be_answered(
+    start: Start, keys: Store, tmp_path: Path
+) -> None:
+    running = await start(Slow(), keys=keys)
+    reader, writer = await dial(running)
+    writer.write(post(STREAM, b"idempotency-key: order-7"))
+    await reader.readuntil(b"Good")
+    running.gateway.edge.abort()
+    await running.gateway.edge.emptied()
+    await running.gateway.idempotency.close()
+    writer.close()
+
+    next_one = await start(keys=SqliteStore(tmp_path / "keys.db", most_bytes=2**26))
+    answer = await ask_as(next_one, STREAM)
+    assert (200, "Good", "internal_error") == (answer.status, answer.text, answer.code)
+
+
 async def ask_as(running: Running, body: bytes) -> Recorded:
     made = exchange()
     made.body = body

@@ -168,7 +168,8 @@ class SqliteStore:
         for job in self._undone[:MOST]:
             work.add(job)
         del self._undone[:MOST]
-        wait = AGAIN if work.size else IDLE
+        behind = self._table is not None and self._table.behind
+        wait = AGAIN if work.size or behind else IDLE
         until = 0.0
         while True:
             try:

@@ -92,6 +92,8 @@ class Table:
     def __init__(self, path: Path, most_bytes: int, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._purge_at = 0.0
+        self.behind = False
+        """There may be more that is over: ask again soon."""
         self.used = 0
         """Bytes of the file in use, as of the last purge, and what was added since."""
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -199,7 +201,8 @@ class Table:
     def _purge(self, now: float) -> None:
         """Forget what is over. As rows lie in the order of their time, no index is needed."""
         gone = self._db.execute(PURGE, (now, PURGED)).rowcount
-        self._purge_at = now if gone == PURGED else now + PURGE_SECONDS
+        self.behind = gone == PURGED
+        self._purge_at = now if self.behind else now + PURGE_SECONDS
         pages = self._number("page_count") - self._number("freelist_count")
         self.used = pages * self._page
 
