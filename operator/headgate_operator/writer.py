@@ -1,11 +1,12 @@
 """Writes what a plan wants, and nothing that is there already. Status comes last, once."""
 
-import json
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any, Final, Protocol
+
+import msgspec
 
 from headgate_api.errors import Conflict, NotFound, TerminalError
 from headgate_api.labels import APPLIED
@@ -174,8 +175,8 @@ def _owns(owner: Manifest, child: Manifest) -> bool:
 
 
 def _digest(manifest: Manifest) -> str:
-    text = json.dumps(manifest, sort_keys=True, separators=(",", ":"))
-    return blake2b(text.encode(), digest_size=16).hexdigest()
+    text = msgspec.json.encode(manifest, order="deterministic")
+    return blake2b(text, digest_size=16).hexdigest()
 
 
 def _applied(known: Manifest) -> str | None:
