@@ -16,6 +16,10 @@ from headgate_gateway.calls.upstream import Lost, Upstream, dial
 from headgate_gateway.routing.pods import Pod
 from headgate_gateway.timeline import Attempt as Record
 
+STALE: Final = 1.0
+"""s. A connection that breaks later than this under a request had not been closed before it."""
+LONGEST_WAIT: Final = 86_400.0
+"""s; a model server that names more is not to be believed."""
 LONGEST_ERROR: Final = 4096
 """Bytes of an error that are worth reading, and telling."""
 
@@ -109,7 +113,8 @@ class Attempt:
             try:
                 data = self._connection.take()
             except Lost as error:
-                self.stale = error.early and self._connection.used
+                fresh = now - self.record.started < STALE
+                self.stale = error.early and self._connection.used and fresh
                 return self._fail(CUT, "Reset", str(error))
             if data is None:
                 return None
@@ -157,9 +162,11 @@ class Attempt:
         if self._dialing is None or not self._dialing.done():
             return None
         error = self._dialing.exception()
+        if error is None:  # it was made just now, and `_dialed` is next to be called
+            return None
         if isinstance(error, Lost):
             return self._fail(CUT, "Connect", str(error))
-        raise error or RuntimeError("a connection that was made is missing")
+        raise error
 
     def _send(self, connection: Upstream) -> None:
         self._connection = connection
@@ -183,7 +190,8 @@ class Attempt:
             self._error += data
             if data and len(self._error) < LONGEST_ERROR:
                 return
-            self.retry_after = self._connection.retry_after
+            if (wait := self._connection.retry_after) is not None:
+                self.retry_after = min(wait, LONGEST_WAIT)
             said = self._error.decode("utf-8", "replace")
             self._events.append(self._adapter.failure(said, status))
         last = self._events[-1] if self._events else None

@@ -50,6 +50,6 @@ def failure(said: str, status: int = 200) -> Failed:
     >>> failure('{"error":"Exceeds maximum queue size"}', 400) is OVERLOADED
     True
     """
-    if any(words in said.lower() for words in FULL):
+    if status == 429 or any(words in said.lower() for words in FULL):
         return OVERLOADED
     return UNAVAILABLE if status == 503 else REPORTED

@@ -30,7 +30,7 @@ class Pace:
 
     def __init__(self) -> None:
         self._counts = [0] * (len(BOUNDS) + 1)
-        self._before = self._counts
+        self._before = list(self._counts)
         self._began = 0.0
         self._found: dict[int, tuple[float, float | None]] = {}  # by percent: since when, and what
 
@@ -84,8 +84,9 @@ class Traffic:
         self.whole = Pace()  # plain answers, of attempts
         self._credit = 0.0  # hedges that may be started
 
-    def may_retry(self, policy: RetryBody) -> bool:
-        return self.retrying < retries_allowed(policy, self.active)
+    def may_retry(self, policy: RetryBody, *, already: bool) -> bool:
+        """`already`: the request is one of those that retry."""
+        return self.retrying - already < retries_allowed(policy, self.active)
 
     def earn(self, hedging: HedgingBody) -> None:
         """Count a request that may be hedged: so many of them earn one hedge."""

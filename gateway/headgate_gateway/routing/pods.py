@@ -61,9 +61,11 @@ class Pod:
         self.serving = False
         self._resting.close()
 
-    def answered(self) -> None:
-        self._failures = self._ejections = 0
-        self.aside_until = self.ejected_until = 0.0
+    def answered(self, now: float) -> None:
+        """Forget its failures, but for an ejection: what ends now began before it."""
+        self._failures, self.aside_until = 0, 0.0
+        if now >= self.ejected_until:
+            self._ejections = 0
 
     def failed(self, now: float) -> int:
         """Set the pod aside for a while, longer each time: failing fast must not attract load.
@@ -145,8 +147,8 @@ class Pods:
         Never more of a model's pods at once than its policy allows: when all fail, it is not the
         pods that are odd.
         """
-        if pod.failed(now) < policy.consecutive_failures:
-            return False
+        if pod.failed(now) < policy.consecutive_failures or now < pod.ejected_until:
+            return False  # or what was in work there when it failed would eject it again and again
         peers = [p for found in self._pools.get(pod.pool, {}).values() for p in found]
         ejected = sum(now < peer.ejected_until for peer in peers)
         if (ejected + 1) * 100 > policy.max_ejection_percent * len(peers):
