@@ -81,13 +81,14 @@ class Upstream:
         try:
             while True:
                 head = (await reader.readuntil(b"\r\n\r\n")).decode()
-                length = next(
+                lengths = [
                     int(line.split(":")[1])
                     for line in head.split("\r\n")
                     if line.lower().startswith("content-length:")
-                )
+                ]
                 connection.head = head
-                connection.fields = json.loads(await reader.readexactly(length))
+                body = await reader.readexactly(lengths[0]) if lengths else b"{}"
+                connection.fields = json.loads(body)
                 self.requests += 1
                 await self.script(connection)
         except (asyncio.IncompleteReadError, ConnectionError):

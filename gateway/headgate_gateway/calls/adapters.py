@@ -4,7 +4,12 @@ from collections.abc import Mapping
 from typing import Final
 
 from headgate_gateway.calls.adapter import Adapter
+from headgate_gateway.calls.openai import OPENAI
 from headgate_gateway.calls.triton import ENSEMBLE, LLMAPI
 
-ADAPTERS: Final[Mapping[str, Adapter]] = {"triton-llmapi": LLMAPI, "triton-python": ENSEMBLE}
+ADAPTERS: Final[Mapping[str, Adapter]] = {
+    "triton-llmapi": LLMAPI,
+    "triton-python": ENSEMBLE,
+    "trtllm-serve": OPENAI,
+}
 """By `Cohort.runtime`."""

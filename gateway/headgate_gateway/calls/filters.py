@@ -136,12 +136,15 @@ class TextFits:
         return valid("".join(self._text), self._check)
 
 
-def in_form(reader: Reader, form: Form | None) -> Reader:
-    """Put the filters before a reader that its form calls for."""
+def in_form(reader: Reader, form: Form | None, *, in_text: bool) -> Reader:
+    """Put the filters behind a reader that the form calls for.
+
+    `in_text`: the reader leaves calls of tools in the text.
+    """
     if form is None:
         return reader
     filters: list[Filter] = []
-    if form.dialect is not None:
+    if form.dialect is not None and in_text:
         filters.append(
             ToolCalls(
                 form.dialect,

@@ -188,7 +188,7 @@ class Triton:
     def reader(self, task: Task) -> Reader:
         if task.endpoint == "embeddings":
             return EmbeddingReader(task)
-        return in_form(self.reading(task), task.form)
+        return in_form(self.reading(task), task.form, in_text=True)
 
     def failure(self, said: str, status: int) -> Failed:
         return failure(said, status)

@@ -1,0 +1,57 @@
+"""Answers of an OpenAI server's `/v1/embeddings`."""
+
+import binascii
+from base64 import b64decode
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from headgate_gateway.calls.adapter import Task
+from headgate_gateway.calls.events import End, Event, Usage, Vectors
+from headgate_gateway.calls.failures import INVALID
+
+LONGEST: Final = 96 * 1024 * 1024
+"""Bytes of one answer."""
+
+
+class _Row(msgspec.Struct):
+    index: int
+    embedding: str
+
+
+class _Counts(msgspec.Struct):
+    prompt_tokens: int = 0
+
+
+class _Answer(msgspec.Struct):
+    data: list[_Row]
+    usage: _Counts
+
+
+_DECODE: Final = msgspec.json.Decoder(_Answer).decode
+
+
+class OpenAIEmbeddingReader:
+    """See `Reader`."""
+
+    def __init__(self, task: Task) -> None:
+        self._count = len(task.inputs)
+        self._body = bytearray()
+        self.usage = Usage(0, 0, estimated=True)
+        self.error = ""
+
+    def feed(self, piece: bytes) -> Sequence[Event]:
+        self._body += piece
+        return (INVALID,) if len(self._body) > LONGEST else ()
+
+    def end(self) -> Sequence[Event]:
+        try:
+            answer = _DECODE(self._body)
+            rows = {row.index: b64decode(row.embedding, validate=True) for row in answer.data}
+            vectors = tuple(rows[index] for index in range(self._count))
+        except (msgspec.MsgspecError, UnicodeDecodeError, binascii.Error, KeyError) as error:
+            self.error = f"{type(error).__name__}: {error}"
+            return (INVALID,)
+        self.usage = Usage(answer.usage.prompt_tokens, 0)
+        return (Vectors(vectors), End("stop", self.usage))

@@ -1,0 +1,230 @@
+"""Streams of chat completions and completions, as an OpenAI server writes them."""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgspec
+from msgspec import Raw, Struct
+
+from headgate_gateway.calls import sse
+from headgate_gateway.calls.adapter import Task
+from headgate_gateway.calls.events import (
+    End,
+    Event,
+    Failed,
+    FinishReason,
+    Reasoning,
+    Text,
+    ToolCall,
+    Usage,
+)
+from headgate_gateway.calls.failures import CUT, INVALID, INVALID_OUTPUT, failure
+from headgate_gateway.calls.toolcalls import new_id
+
+DONE: Final = b"[DONE]"
+REASONS: Final[dict[str, FinishReason]] = {
+    "stop": "stop",
+    "length": "length",
+    "tool_calls": "tool_calls",
+    "content_filter": "content_filter",
+}
+"""With any other reason, or none, something is missing, however cleanly the stream ended."""
+
+
+class _Function(Struct, gc=False):
+    name: str | None = None
+    arguments: str | None = None
+
+
+class _CallDelta(Struct):
+    index: int = 0
+    id: str | None = None
+    function: _Function | None = None
+
+
+class _Delta(Struct):
+    content: str | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+    tool_calls: list[_CallDelta] | None = None
+
+
+class _Logprobs(Struct):
+    content: list[Raw] | None = None
+
+
+class _Choice(Struct):
+    delta: _Delta | None = None
+    text: str | None = None
+    """Of completions, which have no delta."""
+    logprobs: _Logprobs | None = None
+    finish_reason: str | None = None
+
+
+class _InputDetails(Struct, gc=False):
+    cached_tokens: int | None = None
+
+
+class _OutputDetails(Struct, gc=False):
+    reasoning_tokens: int | None = None
+
+
+class _Usage(Struct, gc=False):
+    prompt_tokens: int = 0
+    completion_tokens: int | None = 0
+    prompt_tokens_details: _InputDetails | None = None
+    completion_tokens_details: _OutputDetails | None = None
+
+
+class _Chunk(Struct):
+    choices: list[_Choice] = []
+    usage: _Usage | None = None
+    object: str = ""
+    message: str = ""
+    error: Any = None
+
+
+_DECODE: Final = msgspec.json.Decoder(_Chunk).decode
+_OBJECT: Final = msgspec.json.Decoder(dict[str, Any]).decode
+
+
+class _Growing(Struct):
+    """A call of which parts have come."""
+
+    id: str
+    name: str = ""
+    arguments: list[str] = []
+
+
+class OpenAIReader:
+    """See `Reader`. Calls of tools are put together and given whole."""
+
+    def __init__(self, task: Task) -> None:
+        self._decoder = sse.Decoder()
+        form = task.form
+        self._most = form.most if form is not None else None
+        self._offered = frozenset(form.offered) if form is not None else frozenset()
+        self._reason: str | None = None
+        self._calls: dict[int, _Growing] = {}  # the last one may still grow
+        self._given = 0  # of them
+        self._chunks = 0
+        self._told: _Usage | None = None
+        self.error = ""
+
+    @property
+    def usage(self) -> Usage:
+        told = self._told
+        if told is None:
+            return Usage(0, self._chunks, estimated=True)
+        read, made = told.prompt_tokens_details, told.completion_tokens_details
+        return Usage(
+            told.prompt_tokens,
+            told.completion_tokens or 0,
+            cached_tokens=read.cached_tokens if read is not None else None,
+            reasoning_tokens=made.reasoning_tokens if made is not None else None,
+        )
+
+    def feed(self, piece: bytes) -> Sequence[Event]:
+        events: list[Event] = []
+        try:
+            for data in self._decoder.feed(piece):
+                self._read(data, events)
+                if events and isinstance(events[-1], (End, Failed)):
+                    break
+        except sse.Malformed as error:
+            self.error = str(error)
+            events.append(INVALID)
+        return events
+
+    def end(self) -> Sequence[Event]:
+        if not self._decoder.whole:
+            return (INVALID,)
+        reason = REASONS.get(self._reason or "")
+        if reason is None:
+            return (CUT,)
+        events: list[Event] = []
+        self._give(events, len(self._calls), cut=reason == "length")
+        if events and isinstance(events[-1], Failed):
+            return events
+        if self._given and reason == "stop":
+            reason = "tool_calls"
+        return [*events, End(reason, self.usage)]
+
+    def _read(self, data: bytes, events: list[Event]) -> None:
+        """Read one event's data."""
+        if data.strip() == DONE:
+            return
+        try:
+            chunk = _DECODE(data)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            self.error = str(error)
+            events.append(INVALID)
+            return
+        if chunk.error is not None or chunk.object == "error":
+            self.error = chunk.message or str(chunk.error)
+            events.append(failure(self.error))
+            return
+        if chunk.usage is not None:
+            self._told = chunk.usage
+        for choice in chunk.choices[:1]:
+            self._choose(choice, events)
+
+    def _choose(self, choice: _Choice, events: list[Event]) -> None:
+        self._chunks += 1
+        self._reason = choice.finish_reason or self._reason
+        delta = choice.delta
+        text = choice.text if delta is None else delta.content
+        if delta is not None and (thought := delta.reasoning_content or delta.reasoning):
+            _add(events, Reasoning(thought))
+        if text:
+            logprobs = choice.logprobs.content if choice.logprobs is not None else None
+            _add(events, Text(text, tuple(logprobs or ())))
+        if delta is not None and delta.tool_calls:
+            for part in delta.tool_calls:
+                self._grow(part)
+            self._give(events, len(self._calls) - 1)
+            if self._given == self._most:
+                events.append(End("tool_calls", self.usage))
+
+    def _grow(self, part: _CallDelta) -> None:
+        call = self._calls.get(part.index)
+        if call is None:
+            call = self._calls[part.index] = _Growing(part.id or new_id())
+        if part.function is not None:
+            call.name = part.function.name or call.name
+            call.arguments.append(part.function.arguments or "")
+
+    def _give(self, events: list[Event], until: int, *, cut: bool = False) -> None:
+        """Give the calls that are whole, the first `until`. One that a limit cut is left out."""
+        if self._most is not None:
+            until = min(until, self._most)
+        for call in list(self._calls.values())[self._given : until]:
+            arguments = "".join(call.arguments) or "{}"
+            wrong = self._wrong(call.name, arguments)
+            if wrong is not None:
+                if not cut:
+                    self.error = wrong
+                    events.append(INVALID_OUTPUT)
+                return
+            events.append(ToolCall(self._given, call.id, call.name, arguments))
+            self._given += 1
+
+    def _wrong(self, name: str, arguments: str) -> str | None:
+        if name not in self._offered:
+            return "a call of a tool that was not offered"
+        try:
+            _OBJECT(arguments)
+        except (msgspec.MsgspecError, RecursionError) as error:
+            return f"arguments of a tool call: {error}"
+        return None
+
+
+def _add(events: list[Event], event: Text | Reasoning) -> None:
+    """Add text to what is there: what came at once is one event."""
+    match events[-1] if events else None, event:
+        case Text(before, logprobs), Text(text, more):
+            events[-1] = Text(before + text, logprobs + more)
+        case Reasoning(before), Reasoning(text):
+            events[-1] = Reasoning(before + text)
+        case _:
+            events.append(event)
