@@ -262,10 +262,11 @@ async def test_a_file_of_a_later_release_is_not_touched(tmp_path: Path) -> None:
     path = tmp_path / "keys.db"
     with contextlib.closing(sqlite3.connect(path)) as db:
         db.execute("PRAGMA user_version=2")
-    store = SqliteStore(path, most_bytes=2**22)
-    with capture_logs() as logs, pytest.raises(Unavailable):
-        await store.claim(claim())
-    await store.close()
+    with capture_logs() as logs:
+        store = SqliteStore(path, most_bytes=2**22)
+        with pytest.raises(Unavailable):
+            await store.claim(claim())
+        await store.close()
 
     assert "its schema is 2, this release knows 1" == logs[0]["error"]
     with contextlib.closing(sqlite3.connect(path)) as db:

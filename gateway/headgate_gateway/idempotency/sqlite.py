@@ -112,6 +112,7 @@ class SqliteStore:
         self._most_bytes = most_bytes
         self._clock = clock
         self._jobs: queue.SimpleQueue[Job] = queue.SimpleQueue()
+        self._jobs.put(Renew(()))  # opens the file: a fault is told at the start
         self._closed = False
         self._table: Table | None = None
         self._undone: list[Job] = []
