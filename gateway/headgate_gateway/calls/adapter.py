@@ -70,6 +70,11 @@ class Reader(Protocol):
         ...
 
     @property
+    def holding(self) -> bool:
+        """Whether text has come of which nothing may be given yet."""
+        ...
+
+    @property
     def usage(self) -> Usage:
         """What the answer has cost so far."""
         ...

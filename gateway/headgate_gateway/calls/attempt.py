@@ -44,13 +44,12 @@ class Attempt:
         "_dialing",
         "_error",
         "_events",
-        "_headers",
         "_id",
         "_left",
         "_on_news",
         "_reader",
+        "_request",
         "_stops",
-        "_task",
         "cohort",
         "heard",
         "kind",
@@ -82,8 +81,13 @@ class Attempt:
         self.retry_after: float | None = None  # s, as the model server says
         self._adapter = ADAPTERS[cohort.runtime]
         self._reader = self._adapter.reader(task)
-        self._task = task
-        self._headers = headers
+        self._request = self._adapter.request(
+            task,
+            call_id=call_id,
+            host=pod.address,
+            served_model=cohort.served_model,
+            headers=headers,
+        )
         self._on_news = on_news
         self._stops = stops
         self._events: deque[Event] = deque()  # read, and not yet given
@@ -143,6 +147,11 @@ class Attempt:
                 self._stops.send(self.pod, stop)
 
     @property
+    def holding(self) -> bool:
+        """Whether the answer has begun, although nothing of it may be given yet."""
+        return self._reader.holding
+
+    @property
     def said(self) -> str:
         """What the model server said went wrong: for our log, never for the client."""
         return (self._reader.error or self._error.decode("utf-8", "replace"))[:LONGEST_ERROR]
@@ -170,14 +179,8 @@ class Attempt:
 
     def _send(self, connection: Upstream) -> None:
         self._connection = connection
-        request = self._adapter.request(
-            self._task,
-            call_id=self._id,
-            host=self.pod.address,
-            served_model=self.cohort.served_model,
-            headers=self._headers,
-        )
-        connection.send(request, self._on_news)
+        connection.send(self._request, self._on_news)
+        self._request = b""  # a long stream must not keep its prompt in memory
 
     # Reading
 

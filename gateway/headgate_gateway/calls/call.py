@@ -389,7 +389,7 @@ class Call:
 
     def _silence_ends(self, attempt: Attempt) -> float:
         deadline = self._ask.deadline
-        if self._shown:
+        if self._shown or attempt.holding:
             return attempt.heard + deadline.idle_token
         return attempt.record.started + deadline.first_segment
 
@@ -397,6 +397,8 @@ class Call:
         """Ask a second pod, if there is one and enough requests went without."""
         self._hedge_at = None
         if self._shown or self._tries != 1 or len(self._running) != 1 or not self._fits(now):
+            return
+        if self._running[0].holding:
             return
         pod = self._choose(now)
         if pod is not None and now >= pod.ejected_until and self._traffic.spend():

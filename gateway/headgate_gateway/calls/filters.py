@@ -32,6 +32,7 @@ class Filtered:
     def __init__(self, reader: Reader, filters: Sequence[Filter]) -> None:
         self._reader = reader
         self._filters = filters
+        self.holding = False
 
     @property
     def error(self) -> str:
@@ -54,6 +55,7 @@ class Filtered:
                 passed += each.take(event)
                 if passed and isinstance(passed[-1], (End, Failed)):
                     break
+            self.holding = self.holding or bool(events)
             events = passed
         return events
 

@@ -40,6 +40,7 @@ class OpenAIEmbeddingReader:
         self._body = bytearray()
         self.usage = Usage(0, 0, estimated=True)
         self.error = ""
+        self.holding = False
 
     def feed(self, piece: bytes) -> Sequence[Event]:
         self._body += piece

@@ -110,6 +110,7 @@ class OpenAIReader:
         self._chunks = 0
         self._told: _Usage | None = None
         self.error = ""
+        self.holding = False
 
     @property
     def usage(self) -> Usage:

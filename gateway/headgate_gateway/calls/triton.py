@@ -48,6 +48,7 @@ class _Reading:
         self._output_tokens: int | None = None
         self._replies = 0
         self.error = ""
+        self.holding = False
 
     def feed(self, piece: bytes) -> Sequence[Event]:
         text: list[str] = []

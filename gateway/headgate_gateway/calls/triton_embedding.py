@@ -62,6 +62,7 @@ class EmbeddingReader:
         guess = sum(-(-len(text) // CHARACTERS_PER_TOKEN) for text in task.inputs)
         self.usage = Usage(guess, 0, estimated=True)
         self.error = ""
+        self.holding = False
 
     def feed(self, piece: bytes) -> Sequence[Event]:
         self._body += piece
