@@ -26,8 +26,12 @@ from .virtual import Asked, JumpingLoop, Network, Server, Wire, run
 
 P = ParamSpec("P")
 POOL: Final = Pool("chat", "uid-llama")
-TASK: Final = Task(endpoint="chat/completions", prompt="Hello", sampling=Sampling(max_tokens=64))
+TASK: Final = Task(
+    endpoint="chat/completions", prompt="Hello", sampling=Sampling(max_tokens=64), body=b"{}"
+)
 DEFAULTS: Final = DeadlineBody()
+SHORT: Final = DeadlineBody(total=10.0, stream=10.0, first_segment=4.0, idle_token=2.0, reserve=0.5)
+FINE: Final = "0.1 Fine end"
 
 
 def virtual(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
@@ -75,6 +79,7 @@ class Ground:
 
     servers: list[Server]
     cohorts: Sequence[str] = ("one",)  # of the pods, in turn; the last one of all others
+    runtime: str = "triton-python"
     patience: Patience = field(default_factory=Patience)
     pods: Pods = field(default_factory=Pods)
     calls: list[Call] = field(default_factory=list)
@@ -138,9 +143,7 @@ class Ground:
             self.backends,
             Ask(
                 pool=POOL,
-                cohorts={
-                    name: cohort(name, "triton-python") for name in dict.fromkeys(self.cohorts)
-                },
+                cohorts={name: cohort(name, self.runtime) for name in dict.fromkeys(self.cohorts)},
                 task=TASK,
                 plain=not stream,
                 deadline=by_when,
@@ -194,6 +197,8 @@ class Ground:
         network = Network({server.name: server for server in self.servers})
         for module in (attempt, stops):
             self._patches.enter_context(patch.object(module, "dial", network.dial))
+        # Every random pause is half of what it may be.
+        self._patches.enter_context(patch("random.random", lambda: 0.5))
         self.first()
         return self
 

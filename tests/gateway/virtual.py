@@ -78,7 +78,7 @@ class Wire(asyncio.Transport):
             self._server.stopped.append(fields["id"])
             loop.call_soon(self.receive, _answer(400, STOPPED))
             return
-        asked = Asked(loop.time(), fields["id"], head.decode().lower())
+        asked = Asked(loop.time(), fields.get("id", ""), head.decode().lower())
         self._server.asked.append(asked)
         self._asked = asked
         self._work = loop.create_task(self._play(self._server.next().split()))

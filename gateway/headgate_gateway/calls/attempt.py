@@ -180,7 +180,7 @@ class Attempt:
     def _send(self, connection: Upstream) -> None:
         self._connection = connection
         connection.send(self._request, self._on_news)
-        self._request = b""  # a long stream must not keep its prompt in memory
+        self._request = b""  # the prompt is in it
 
     # Reading
 
