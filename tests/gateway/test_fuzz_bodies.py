@@ -63,7 +63,15 @@ def check(reader: str, body: bytes) -> None:
     assert all(isinstance(text, str) for text in result.texts)
     assert result.streams in (True, False)
     assert result.limit is None or result.limit[1] > 0
+    for schema in result.schemas:
+        msgspec.json.decode(schema)
     msgspec.json.encode(result)
+
+
+@pytest.mark.parametrize("body", seeds("bodies"))
+@pytest.mark.parametrize("reader", READERS)
+def test_every_body_of_the_corpus_is_read_or_refused(reader: str, body: bytes) -> None:
+    check(reader, body)
 
 
 @pytest.mark.parametrize("reader", READERS)

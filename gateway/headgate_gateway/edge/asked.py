@@ -10,10 +10,11 @@ from collections.abc import Callable, Mapping
 from typing import Annotated, Final, Literal, TypeAlias, TypeVar
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Meta, Raw, Struct
 
 from headgate_gateway.refusals import Code, Refusal
 
+NO_JSON: Final = Refusal(Code.INVALID_JSON, 400, "The body is not valid JSON in UTF-8.")
 Penalty: TypeAlias = Annotated[float, Meta(ge=-2, le=2)]
 Tokens: TypeAlias = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 StopWord: TypeAlias = Annotated[str, Meta(min_length=1, max_length=256)]
@@ -45,6 +46,11 @@ class Asked(Struct, kw_only=True, forbid_unknown_fields=True):
     def texts(self) -> list[str]:
         """Everything in it that a person or a tool wrote."""
         raise NotImplementedError
+
+    @property
+    def schemas(self) -> list[Raw]:
+        """JSON schemas in it. The decoder has only skipped them."""
+        return []
 
 
 class StreamOptions(Struct, forbid_unknown_fields=True, gc=False):
@@ -120,11 +126,17 @@ class BodyReader:
 
     def read(self, decode: Callable[[bytes], Read], body: bytes) -> Read | Refusal:
         try:
-            return decode(body)
+            asked = decode(body)
         except msgspec.ValidationError as error:
             return self._invalid(str(error))
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            return Refusal(Code.INVALID_JSON, 400, "The body is not valid JSON in UTF-8.")
+            return NO_JSON
+        try:
+            for schema in asked.schemas:
+                msgspec.json.decode(schema)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return NO_JSON
+        return asked
 
     def _invalid(self, found: str) -> Refusal:
         """Turn the decoder's finding into ours: the field, what is wrong, what would be right.

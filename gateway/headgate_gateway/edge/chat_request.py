@@ -133,6 +133,13 @@ class ChatRequest(Generation, kw_only=True):
         return told
 
     @property
+    def schemas(self) -> list[Raw]:
+        found = [tool.function.parameters for tool in self.tools or ()]
+        if isinstance(self.response_format, SchemaFormat):
+            found.append(self.response_format.json_schema.schema_)
+        return found
+
+    @property
     def special(self) -> str | None:
         if self.logprobs:
             return "logprobs"
