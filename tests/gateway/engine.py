@@ -135,6 +135,7 @@ class Ground:
         retries: RetryBody | None = None,
         hedging: HedgingBody | None = None,
         outliers: OutlierBody | None = None,
+        task: Task = TASK,
     ) -> Call:
         now = asyncio.get_running_loop().time()
         by_when = deadline(policy, headers or {}, now, stream=stream)
@@ -144,7 +145,7 @@ class Ground:
             Ask(
                 pool=POOL,
                 cohorts={name: cohort(name, self.runtime) for name in dict.fromkeys(self.cohorts)},
-                task=TASK,
+                task=task,
                 plain=not stream,
                 deadline=by_when,
                 retries=retries or RetryBody(),
@@ -192,6 +193,11 @@ class Ground:
     async def fill(self, count: int = 20, **more: Any) -> list[Answer]:
         """Let so many calls be answered, one after the other: now it is known what is usual."""
         return [await self.ask(**more) for _ in range(count)]
+
+    async def earn(self, hedging: HedgingBody) -> None:
+        """Let as many requests go by as earn one hedge."""
+        for _ in range(100 // hedging.max_percent):
+            self.traffic.earn(hedging)
 
     async def __aenter__(self) -> Self:
         network = Network({server.name: server for server in self.servers})

@@ -56,6 +56,7 @@ class Attempt:
         "pod",
         "record",
         "retry_after",
+        "spoke",
         "stale",
     )
 
@@ -76,6 +77,7 @@ class Attempt:
         self.cohort = cohort
         self.record = record
         self.heard = record.started
+        self.spoke: float | None = None  # when there was first something to read, held or not
         self.stale = False  # lost on a connection that had rested: says nothing about the pod
         self.kind: RetryOn | None = None  # of the failure
         self.retry_after: float | None = None  # s, as the model server says
@@ -124,6 +126,8 @@ class Attempt:
                 return None
             self.heard = now
             self._read(data)
+            if self.spoke is None and (self._events or self._reader.holding):
+                self.spoke = now
             if self._events:
                 return self._events.popleft()
 

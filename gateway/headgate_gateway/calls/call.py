@@ -229,7 +229,7 @@ class Call:
         record = winner.record
         if record.first_text is None:
             record.first_text = now
-            self._traffic.first_text.add(now - record.started, now)
+            self._traffic.first_text.add((winner.spoke or now) - record.started, now)
             if self._retrying:  # it was worth it, and makes room for others
                 self._retrying = False
                 self._traffic.retrying -= 1
