@@ -25,7 +25,7 @@ MOCKS: Final = ("127.0.0.2", "127.0.0.3")
 """Each mock runs twice: there is another one to balance over, to retry and to hedge with."""
 SOURCES: Final = ROOT / "bench" / "http"
 KEY: Final = "hg_the-key-of-the-benchmark-0123456789"  # as in http/manifests
-DIALECTS: Final = ("llmapi", "ensemble")
+DIALECTS: Final = ("llmapi", "ensemble", "trtllm")
 PACES: Final[Mapping[str, tuple[int, int]]] = {
     "whole": (0, 4096),  # the whole answer in one write
     "fast": (0, 1),  # one word a write, no pause
@@ -36,7 +36,7 @@ MODELS: Final = {
     f"{dialect}-{pace}": pace
     for dialect in DIALECTS
     for pace in PACES
-    if (dialect, pace) != ("ensemble", "paced")
+    if pace != "paced" or dialect == "llmapi"
 }
 """The models of http/manifests, and their paces."""
 PACKAGES: Final = {"gcc": "gcc", "nginx": "nginx-light", "haproxy": "haproxy"}

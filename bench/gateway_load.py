@@ -84,7 +84,7 @@ def runs(bench: Ground, seconds: float) -> list[Run]:
     spread = ("-c", STREAMS, "-d", 3 * seconds, "-s", 1.5 * seconds)
     short: dict[str, Any] = {"model": "llmapi-whole", "max_tokens": SHORT}
     curt = short | {"max_tokens": 1}
-    ensemble = short | {"model": "ensemble-whole"}
+    ensemble, trtllm = short | {"model": "ensemble-whole"}, short | {"model": "trtllm-whole"}
     fast = {"model": "llmapi-fast", "max_tokens": LONG, "stream": True}
     paced = fast | {"model": "llmapi-paced"}
     schema = ensemble | {"response_format": JSON_SCHEMA}
@@ -97,6 +97,7 @@ def runs(bench: Ground, seconds: float) -> list[Run]:
         Run("nginx", "curt", nginx, each_request, curt, many),
         Run("gateway", "curt", gateway, each_request, curt, many),
         Run("ensemble", "plain", gateway, each_request, ensemble, many),
+        Run("trtllm", "plain", gateway, each_request, trtllm, many),
         Run("traced", "plain", bench.traced, each_request, short, many),
         Run("keys", "plain", gateway, each_request, short, ("-k", *many)),
         Run("schema", "plain", gateway, each_request, schema, many),
@@ -109,6 +110,7 @@ def runs(bench: Ground, seconds: float) -> list[Run]:
             for server in (nginx, haproxy, gateway)
         ),
         Run("ensemble", "fast", gateway, each_event, fast | {"model": "ensemble-fast"}, many),
+        Run("trtllm", "fast", gateway, each_event, fast | {"model": "trtllm-fast"}, many),
         *(
             Run(server.name, "paced", server, hops, paced, spread)
             for server in (nginx, haproxy, gateway)
@@ -174,6 +176,7 @@ def figures(samples: Samples) -> list[Figure]:
         figure("  HAProxy", "us", "haproxy", "plain", "cpu"),
         figure("  with an answer of one word", "us", "gateway", "curt", "cpu"),
         figure("  ensemble dialect", "us", "ensemble", "plain", "cpu"),
+        figure("  trtllm-serve", "us", "trtllm", "plain", "cpu"),
         figure("  and every trace exported", "us", "traced", "plain", "cpu"),
         figure("  and an Idempotency-Key", "us", "keys", "plain", "cpu"),
         figure("  and a json_schema (ensemble)", "us", "schema", "plain", "cpu"),
@@ -191,6 +194,7 @@ def figures(samples: Samples) -> list[Figure]:
         ),
         figure("streamed events per second", "1/s", "gateway", "fast", "rate", floor=30_000),
         figure("  ensemble dialect, events", "1/s", "ensemble", "fast", "rate"),
+        figure("  trtllm-serve, events", "1/s", "trtllm", "fast", "rate"),
         figure("  HAProxy, events", "1/s", "haproxy", "fast", "rate"),
         figure("  CPU per event", "us", "gateway", "fast", "cpu"),
         figure(f"hop, {STREAMS} paced streams, p50", "ms", "gateway", "paced", "p50"),
