@@ -13,7 +13,8 @@ import structlog
 
 from headgate_gateway.calls.call import Backends, Patience
 from headgate_gateway.calls.prompt import WritePrompt
-from headgate_gateway.edge.identity import Identity
+from headgate_gateway.edge.exchange import Head
+from headgate_gateway.edge.identity import Identity, identify
 from headgate_gateway.edge.limits import Limits
 from headgate_gateway.edge.parse import Parse
 from headgate_gateway.edge.server import Edge
@@ -103,7 +104,7 @@ class Gateway:
         )
         doorkeeper = Pipeline((Identity(),), self.metrics, clock)
         service = Service(self.snapshots, self.inference, doorkeeper, self.metrics)
-        self.edge = Edge(service, limits, ids=self._name, refused=self._count)
+        self.edge = Edge(service, limits, ids=self._name, refused=self._count, admit=self._admit)
         self._show(telemetry)
 
     async def drain(self, accept_seconds: float, stream_seconds: float) -> None:
@@ -139,6 +140,12 @@ class Gateway:
 
     def _name(self) -> str:
         return f"{self.process}-{next(self._numbers):x}"
+
+    def _admit(self, head: Head) -> Refusal | None:
+        """Keep no long body in memory for somebody without a key."""
+        tables, loaded = self.snapshots.tables, self.snapshots.confirmed
+        found = identify(head, tables, loaded=loaded, now=time.time())
+        return found if isinstance(found, Refusal) else None
 
     def _count(self, refusal: Refusal) -> None:
         self.metrics.requests.of(str(refusal.status), refusal.code).add()

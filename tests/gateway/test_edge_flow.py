@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from headgate_gateway.edge import heads
 from headgate_gateway.edge.exchange import Exchange
 from headgate_gateway.edge.limits import Limits
 from headgate_gateway.edge.server import Edge
@@ -325,3 +326,19 @@ async def test_an_answer_leaves_in_one_write(clients: list[Client]) -> None:
     await client.send(GET)
 
     assert 1 == len(writes)
+
+
+async def test_no_long_body_is_kept_for_somebody_who_is_not_admitted() -> None:
+    edge = make_edge()
+    edge.admit = lambda head: None if b"authorization" in head.headers else heads.UPGRADE
+    client = Client(edge)
+    await client.send(EXPECTS)
+
+    assert b"400" == status(client)
+    assert GO_AHEAD not in client.wire.data
+    await client.send(5000 * b"a")
+    assert 0 == edge.bodies.held
+    admitted = Client(edge)
+    await admitted.send(EXPECTS.replace(b"host: x", b"host: x\r\nauthorization: y"))
+    assert GO_AHEAD == admitted.wire.data
+    admitted.leave()

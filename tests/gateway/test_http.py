@@ -141,6 +141,16 @@ async def test_a_body_beyond_its_limit_is_refused_however_it_is_framed(start: St
     assert 413 == status(await talk(running, P + CHUNKED + b"\r\n" + chunk, chunk))
 
 
+async def test_a_body_that_takes_its_time_needs_a_key_first(start: Start) -> None:
+    running = await start(saying("Hi"))
+    head = P + b"content-length: 1000000\r\n\r\n"
+    answer = await talk(running, head.replace(KEY.encode(), b"wrong"), 1000 * b"a")
+
+    assert 401 == status(answer)
+    assert b"www-authenticate: Bearer" in answer
+    assert 0 == running.gateway.edge.bodies.held
+
+
 async def test_bodies_of_all_clients_together_are_bounded(start: Start) -> None:
     running = await start(saying("Hi"), limits=Limits(bodies_bytes=1000))
     edge = running.gateway.edge

@@ -148,6 +148,10 @@ class Connection(asyncio.Protocol):
         if reader.in_body:
             if self._timed != -reader.begun:
                 self._timed, self._begun = -reader.begun, self._loop.time()
+                if refusal := self._edge.admit(reader.head):
+                    reader.refuse(refusal)
+                    self._say_and_close(refusal)
+                    return
                 if reader.waits():
                     self.write(wire.CONTINUE)
             seconds = limits.body_seconds + reader.length / limits.body_rate

@@ -4,8 +4,10 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import ClassVar, Final
 
+from headgate_gateway.edge.exchange import Head
 from headgate_gateway.refusals import PASS, Code, Refusal, Verdict
 from headgate_gateway.request import Request
+from headgate_gateway.routing.tables import Credential, Tables
 
 NO_POLICY: Final = Refusal(
     Code.POLICY_NOT_LOADED, 503, "The gateway has no policy yet. Try again.", retry_after=2
@@ -17,6 +19,23 @@ UNKNOWN: Final = Refusal(Code.INVALID_API_KEY, 401, "This API key is not valid."
 EXPIRED: Final = Refusal(Code.INVALID_API_KEY, 401, "This API key has expired.")
 
 
+def identify(head: Head, tables: Tables, *, loaded: bool, now: float) -> Credential | Refusal:
+    """Find whose key a request carries, at `now` s since 1970."""
+    scheme, _, key = head.headers.get(b"authorization", b"").partition(b" ")
+    if not loaded:
+        return NO_POLICY  # not 401: the key may well be right
+    if scheme.lower() != b"bearer" or not key:
+        return MISSING
+    # Looked up by digest, so the time it takes tells nothing about any key.
+    credential = tables.keys.get(sha256(key.strip()).digest())
+    if credential is None:
+        return UNKNOWN
+    expires_at = credential.key.expires_at
+    if expires_at is not None and now >= expires_at:
+        return EXPIRED
+    return credential
+
+
 @dataclass(slots=True)
 class Identity:
     name: ClassVar = "identity"
@@ -24,17 +43,8 @@ class Identity:
     budget: ClassVar = 1.0
 
     def decide(self, request: Request) -> Verdict:
-        scheme, _, key = request.head.headers.get(b"authorization", b"").partition(b" ")
-        if not request.loaded:
-            return NO_POLICY  # not 401: the key may well be right
-        if scheme.lower() != b"bearer" or not key:
-            return MISSING
-        # Looked up by digest, so the time it takes tells nothing about any key.
-        credential = request.tables.keys.get(sha256(key.strip()).digest())
-        if credential is None:
-            return UNKNOWN
-        expires_at = credential.key.expires_at
-        if expires_at is not None and request.now >= expires_at:
-            return EXPIRED
-        request.credential = credential
+        found = identify(request.head, request.tables, loaded=request.loaded, now=request.now)
+        if isinstance(found, Refusal):
+            return found
+        request.credential = found
         return PASS

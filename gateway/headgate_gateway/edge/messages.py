@@ -62,11 +62,12 @@ class Reader:
         # Of the message being read
         self.reading = False
         self.in_body = False
+        self.head: Head
+        """Once `in_body`, if there is no fault."""
         self.length = 0
         """Bytes of its body so far."""
         self._expects = False  # it waits for a go-ahead before it sends the body
         self._modern = False  # HTTP/1.1
-        self._head: Head
         self._url = b""
         self._headers: dict[bytes, bytes] = {}
         self._repeats = 0  # header lines with a name that was there before
@@ -159,7 +160,7 @@ class Reader:
             self.refuse(fault)
         else:
             path = self._url.partition(b"?")[0].decode("ascii", "replace")
-            self._head = Head(self._parser.get_method().decode(), path, headers)
+            self.head = Head(self._parser.get_method().decode(), path, headers)
 
     def on_body(self, data: bytes) -> None:
         if self.fault is not None:
@@ -186,7 +187,7 @@ class Reader:
         self.reading = False
         if self.fault is None:
             keep = self._parser.should_keep_alive()
-            self.ready.append(Message(self._head, bytes(self._body), keep, self._modern))
+            self.ready.append(Message(self.head, bytes(self._body), keep, self._modern))
             self._body = b""
 
     def _is_long(self, headers: dict[bytes, bytes]) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Final, TypeAlias
 
 from headgate_gateway.edge.connection import Connection
-from headgate_gateway.edge.exchange import Exchange
+from headgate_gateway.edge.exchange import Exchange, Head
 from headgate_gateway.edge.limits import Limits
 from headgate_gateway.edge.messages import Bodies
 from headgate_gateway.edge.wire import Date
@@ -25,6 +25,7 @@ class Edge:
         limits: what one connection may cost.
         ids: names the requests.
         refused: is told of refusals that never became an exchange.
+        admit: looks at a head whose body takes its time, before more of the body is kept.
     """
 
     def __init__(
@@ -34,6 +35,7 @@ class Edge:
         *,
         ids: Callable[[], str],
         refused: Callable[[Refusal], None],
+        admit: Callable[[Head], Refusal | None] = lambda head: None,
     ) -> None:
         self._server: asyncio.Server | None = None
         self._connections: set[Connection] = set()
@@ -44,6 +46,7 @@ class Edge:
         self.limits = limits
         self.ids = ids
         self.refused = refused
+        self.admit = admit
         self.date = Date()
         self.draining = False
         self.bodies = Bodies(limits.bodies_bytes)
