@@ -342,3 +342,28 @@ async def test_no_long_body_is_kept_for_somebody_who_is_not_admitted() -> None:
     await admitted.send(EXPECTS.replace(b"host: x", b"host: x\r\nauthorization: y"))
     assert GO_AHEAD == admitted.wire.data
     admitted.leave()
+
+
+async def test_what_is_sent_ahead_counts_among_what_all_clients_hold(clients: list[Client]) -> None:
+    go_on = asyncio.Event()
+
+    async def handle(exchange: Exchange) -> None:
+        await go_on.wait()
+        await echo(exchange)
+
+    edge = make_edge(handle, Limits(bodies_bytes=100))
+    client, other = Client(edge), Client(edge)
+    clients += [client, other]
+    for each in (client, other):
+        each.connection.data_received(GET)
+    client.connection.data_received(2 * GET)
+    assert 2 * len(GET) == edge.bodies.held
+    other.connection.data_received(100 * b"a")
+    assert ("", "abort") == (client.wire.ended, other.wire.ended)
+    other.leave()
+    go_on.set()
+    await client.settle()
+
+    assert 3 == client.wire.data.count(b"HTTP/1.1 200")
+    assert 0 == edge.bodies.held
+    clients.remove(other)

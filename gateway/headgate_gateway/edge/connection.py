@@ -76,7 +76,7 @@ class Connection(asyncio.Protocol):
         if self._task is None and self._room is None:
             self._feed(data)
             return
-        self._ahead += data  # in work, or not read yet: wait for our turn
+        self._keep(data)  # it waits for its turn
         if len(self._ahead) > self._limits.ahead_bytes:
             self._transport.pause_reading()
 
@@ -96,8 +96,14 @@ class Connection(asyncio.Protocol):
     def _feed(self, data: bytes) -> None:
         rest = self._reader.feed(data)
         if rest:
-            self._ahead += rest
-        self._next()
+            self._keep(rest)
+        if not self._ending:
+            self._next()
+
+    def _keep(self, data: bytes) -> None:
+        self._ahead += data
+        if not self._reader.hold(len(data)):
+            self.abort()
 
     def _next(self) -> None:
         """Go on with whatever comes next. Called when nothing is in work."""
@@ -113,6 +119,7 @@ class Connection(asyncio.Protocol):
         elif self._ahead:
             data = bytes(self._ahead)
             self._ahead.clear()
+            self._reader.release(len(data))
             self._transport.resume_reading()
             self._feed(data)
         elif reader.reading:
@@ -131,7 +138,7 @@ class Connection(asyncio.Protocol):
     def _answered(self, exchange: HttpExchange) -> None:
         self._task = None
         self._detached = False
-        self._reader.answered(len(exchange.body))
+        self._reader.release(len(exchange.body))
         if self._lost:
             self._leave()
         elif not exchange.closed:  # only a finished answer leaves the connection usable

@@ -31,7 +31,7 @@ class Message(Struct, frozen=True, gc=False):
 
 @dataclass(slots=True)
 class Bodies:
-    """Bytes of bodies of all clients, until they are answered."""
+    """Bytes of all clients: bodies until they are answered, and what waits to be read."""
 
     most: int
     held: int = 0
@@ -57,7 +57,7 @@ class Reader:
         """Why nothing more is read."""
         self.begun = 0
         """Messages begun so far."""
-        self._held = 0  # bytes of bodies that are not answered yet
+        self._held = 0  # bytes of bodies that are not answered yet, and of what waits unread
 
         # Of the message being read
         self.reading = False
@@ -100,16 +100,24 @@ class Reader:
             self.fault = refusal
             self._body = b""
 
-    def answered(self, size: int) -> None:
-        """Forget a body of `size` bytes."""
+    def hold(self, size: int) -> bool:
+        """Count bytes that are kept for this client. False: there is no room for them."""
+        if self._bodies.held + size > self._bodies.most:
+            return False
+        self._held += size
+        self._bodies.held += size
+        return True
+
+    def release(self, size: int) -> None:
+        """Forget that `size` bytes were kept."""
         size = min(size, self._held)  # nothing is held any more for a client that has left
         self._held -= size
         self._bodies.held -= size
 
     def close(self) -> None:
-        """Forget all bodies."""
+        """Keep nothing any more."""
         self.ready.clear()
-        self.answered(self._held)
+        self.release(self._held)
 
     def _parse(self, data: bytes) -> None:
         begun, length = self.begun, self.length
@@ -168,7 +176,7 @@ class Reader:
         size = len(data)
         if self.length + size > self._limits.body_bytes:
             self.refuse(heads.long_body(self._limits))
-        elif self._bodies.held + size > self._bodies.most:
+        elif not self.hold(size):
             self.refuse(heads.FULL)
         else:
             # One piece is kept as it is. More are copied together: a list of tiny pieces would
@@ -180,8 +188,6 @@ class Reader:
                     self._body = bytearray(self._body)
                 self._body += data
             self.length += size
-            self._held += size
-            self._bodies.held += size
 
     def on_message_complete(self) -> None:
         self.reading = False
