@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple
 
 from bench.ears import listening
 from bench.gateway_ground import Ground, GroundError, Server, ground
-from bench.report import Figure, report
+from bench.report import Figure, markdown, report
 
 CHAT: Final = "/v1/chat/completions"
 SHORT: Final = 16  # words of an answer
@@ -172,16 +172,16 @@ def figures(samples: Samples) -> list[Figure]:
     }
     return [
         figure("CPU per request", "us", "gateway", "plain", "cpu", goal=82),
-        Figure(name="  in nginx's", value=ratio, unit="x", goal=4.8),
-        figure("  HAProxy", "us", "haproxy", "plain", "cpu"),
-        figure("  with an answer of one word", "us", "gateway", "curt", "cpu"),
-        figure("  ensemble dialect", "us", "ensemble", "plain", "cpu"),
-        figure("  trtllm-serve", "us", "trtllm", "plain", "cpu"),
-        figure("  and every trace exported", "us", "traced", "plain", "cpu"),
-        figure("  and an Idempotency-Key", "us", "keys", "plain", "cpu"),
-        figure("  and a json_schema (ensemble)", "us", "schema", "plain", "cpu"),
+        Figure(name="  CPU per request, in nginx's", value=ratio, unit="x", goal=4.8),
+        figure("  CPU per request: HAProxy", "us", "haproxy", "plain", "cpu"),
+        figure("  CPU per request: answer of one word", "us", "gateway", "curt", "cpu"),
+        figure("  CPU per request: ensemble dialect", "us", "ensemble", "plain", "cpu"),
+        figure("  CPU per request: trtllm-serve", "us", "trtllm", "plain", "cpu"),
+        figure("  CPU per request: every trace exported", "us", "traced", "plain", "cpu"),
+        figure("  CPU per request: Idempotency-Key", "us", "keys", "plain", "cpu"),
+        figure("  CPU per request: json_schema, ensemble", "us", "schema", "plain", "cpu"),
         figure("requests per second", "1/s", "gateway", "plain", "rate", floor=10_000),
-        figure("  of HAProxy", "1/s", "haproxy", "plain", "rate"),
+        figure("  requests per second: HAProxy", "1/s", "haproxy", "plain", "rate"),
         *(
             Figure(
                 name=f"added at one connection, {name}",
@@ -193,13 +193,13 @@ def figures(samples: Samples) -> list[Figure]:
             for name, goal in (("p50", 0.3), ("p99", 1.0))
         ),
         figure("streamed events per second", "1/s", "gateway", "fast", "rate", floor=30_000),
-        figure("  ensemble dialect, events", "1/s", "ensemble", "fast", "rate"),
-        figure("  trtllm-serve, events", "1/s", "trtllm", "fast", "rate"),
-        figure("  HAProxy, events", "1/s", "haproxy", "fast", "rate"),
-        figure("  CPU per event", "us", "gateway", "fast", "cpu"),
+        figure("  events per second: ensemble dialect", "1/s", "ensemble", "fast", "rate"),
+        figure("  events per second: trtllm-serve", "1/s", "trtllm", "fast", "rate"),
+        figure("  events per second: HAProxy", "1/s", "haproxy", "fast", "rate"),
+        figure("  CPU per streamed event", "us", "gateway", "fast", "cpu"),
         figure(f"hop, {STREAMS} paced streams, p50", "ms", "gateway", "paced", "p50"),
         figure(f"hop, {STREAMS} paced streams, p99", "ms", "gateway", "paced", "p99", goal=2.0),
-        figure("  HAProxy, p99", "ms", "haproxy", "paced", "p99"),
+        figure("  hop, p99: HAProxy", "ms", "haproxy", "paced", "p99"),
         figure("  CPU per paced event", "us", "gateway", "paced", "cpu"),
         figure(f"memory at {STREAMS} streams", "MiB", "gateway", "paced", "memory", goal=60),
     ]
@@ -266,6 +266,8 @@ def run(arguments: argparse.Namespace) -> None:
         told.append(flat(bench, arguments.requests))
         told += asyncio.run(swaps(bench, arguments.swaps))
     report("gateway", told, rounds=arguments.rounds, words=SHORT, connections=CONNECTIONS)
+    if arguments.markdown:
+        print(markdown(told))
 
 
 def main() -> None:
@@ -275,7 +277,7 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--rounds", type=int, default=3, help="rounds (3)")
-    parser.add_argument("--seconds", type=float, default=2.5, help="seconds of one run (2.5)")
+    parser.add_argument("--seconds", type=float, default=2.0, help="seconds of one run (2)")
     parser.add_argument(
         "--requests",
         type=int,
@@ -283,6 +285,9 @@ def main() -> None:
         help="for the growth of memory (50000); 1000000 for the whole truth",
     )
     parser.add_argument("--swaps", type=int, default=10, help="snapshot swaps (10)")
+    parser.add_argument(
+        "--markdown", action="store_true", help="print the table once more for docs"
+    )
     try:
         run(parser.parse_args())
     except GroundError as error:

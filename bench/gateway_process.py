@@ -7,8 +7,7 @@ snapshots: the first one brings `TENANTS` tenants, each further one changes a si
 import asyncio
 import signal
 import sys
-from datetime import UTC, datetime
-from functools import cache
+from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Final
@@ -16,7 +15,7 @@ from typing import Final
 from bench.gateway import Ear
 from headgate_api.snapshot import ApiKey, Entry, Identity, Pointer, TenantBody
 from headgate_cli.local import Files, authority, upstream
-from headgate_cli.manifests.folder import check_manifests
+from headgate_cli.manifests.judging import judge
 from headgate_gateway import main as gateway_main
 from headgate_gateway.gateway import Gateway
 from headgate_gateway.settings import Settings, read_settings
@@ -37,9 +36,8 @@ def tenant(name: str, number: int) -> Entry:
 class Turns:
     """One snapshot after the other: those of the files, with many tenants more."""
 
-    def __init__(self, gateway: Gateway) -> None:
+    def __init__(self, gateway: Gateway, files: Sequence[Entry]) -> None:
         self._snapshots = gateway.snapshots
-        files = check_manifests([MANIFESTS], REGION, datetime.now(UTC)).entries
         many = [tenant(f"tenant-{n}", n) for n in range(1, TENANTS)]
         changing = [tenant("tenant-0", n) for n in (TENANTS, TENANTS + 1)]
         # Compiled ahead: it is the operator's work and not the gateway's.
@@ -65,8 +63,15 @@ async def serve(settings: Settings, ear: int, upstreams: list[str]) -> None:
         authority(host),
         host=host,
     )
-    turns = cache(lambda: Turns(process.gateway))
-    loop.add_signal_handler(signal.SIGUSR1, lambda: loop.create_task(turns().next()))
+    turns: list[Turns] = []
+
+    async def turn() -> None:
+        if not turns:
+            judged = await judge([MANIFESTS], REGION)
+            turns.append(Turns(process.gateway, judged.entries))
+        await turns[0].next()
+
+    loop.add_signal_handler(signal.SIGUSR1, lambda: loop.create_task(turn()))
     await process.run(asyncio.Event())
 
 

@@ -63,6 +63,29 @@ class Figure:
         }
 
 
+def markdown(figures: Sequence[Figure]) -> str:
+    """Write the table as the manual has it."""
+    rows = ["| figure | goal | value | yardstick | ratio |", "|---|---|---|---|---|"]
+    for figure in figures:
+        goal = "" if figure.goal is None else f"≤ {figure.goal:,g} {figure.unit}"
+        if figure.floor is not None:
+            goal = f"≥ {figure.floor:,g} {figure.unit}"
+        value = f"{_short(figure.value)} {figure.unit}" + (", missed" if figure.missed else "")
+        stick = "" if figure.yardstick is None else _short(figure.yardstick)
+        ratio = f"{figure.value / figure.yardstick:.1f}" if figure.yardstick else ""
+        rows.append(f"| {figure.name.strip()} | {goal} | {value} | {stick} | {ratio} |")
+    return "\n".join(rows)
+
+
+def _short(value: float) -> str:
+    """Write three digits of a number, or all of those before its point.
+
+    >>> _short(12345.6), _short(81.94), _short(0.2349)
+    ('12,346', '81.9', '0.235')
+    """
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
 def percentile(values: Sequence[float], share: float) -> float:
     """The smallest value that at least `share` of the values do not exceed.
 
