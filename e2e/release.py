@@ -33,8 +33,9 @@ class Release:
     layout: Layout | None  # of the local cluster; None: the cluster is the user's
 
     def values(self) -> list[str]:
-        operator, gateway, runtime = (
-            self.tags[name].rpartition(":")[::2] for name in ("operator", "gateway", "triton-sim")
+        operator, gateway, triton, trtllm = (
+            self.tags[name].rpartition(":")[::2]
+            for name in ("operator", "gateway", "triton-sim", "trtllm-sim")
         )
         return _set(
             {
@@ -43,8 +44,10 @@ class Release:
                 "operator.image.tag": operator[1],
                 "gateway.image.repository": gateway[0],
                 "gateway.image.tag": gateway[1],
-                "runtime.image.repository": runtime[0],
-                "runtime.image.tag": runtime[1],
+                "runtime.image.repository": triton[0],
+                "runtime.image.tag": triton[1],
+                "runtime.trtllmServeImage.repository": trtllm[0],
+                "runtime.trtllmServeImage.tag": trtllm[1],
                 "gateway.service.type": "NodePort",
                 "gateway.service.nodePort": NODE_PORT,
                 "gateway.resources.requests.cpu": "50m",  # it shares a small machine

@@ -11,7 +11,7 @@ def test_tags_are_content_and_archives_lie_in_the_cache(
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     named = {image.name: image.archive for image in images.programs()}
-    assert ["operator", "gateway", "triton-sim"] == list(named)
+    assert ["operator", "gateway", "triton-sim", "trtllm-sim"] == list(named)
     for name, archive in named.items():
         repository, _, tag = archive.tag.rpartition(":")
         assert f"localhost/headgate/{name}" == repository

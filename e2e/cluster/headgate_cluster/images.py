@@ -78,6 +78,7 @@ def pause() -> Archive:
 
 
 _OURS: Final = TREE / "e2e" / "cluster" / "images"
+_SIMULATED_LLM: Final = TREE / "images" / "triton-sim" / "models" / "simulated_llm"
 
 
 def programs() -> list[Image]:
@@ -85,21 +86,28 @@ def programs() -> list[Image]:
         _program("operator", ours=True),
         _program("gateway", ours=True),
         _program("triton-sim", ours=False),
+        _program("trtllm-sim", ours=False, shared=(_SIMULATED_LLM,)),
     ]
 
 
-def _program(name: str, *, ours: bool) -> Image:
-    """Describe an image of wheels on the base, with our own wheel where it runs our code."""
+def _program(name: str, *, ours: bool, shared: tuple[Path, ...] = ()) -> Image:
+    """Describe an image of wheels on the base, with our own wheel where it runs our code.
+
+    `shared` are folders of other images that its context gets, too.
+    """
     folder, pins, base = TREE / "images" / name, TREE / "requirements" / f"{name}.txt", _base()
     sources = [TREE / "pyproject.toml", *_packages()] if ours else []
 
     def fill(context: Path) -> None:
         shutil.copy(pins, context / "requirements.txt")
         shutil.copytree(wheels.fetch(pins), context / "wheels")
+        for other in shared:
+            ignored = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(other, context / other.name, ignore=ignored)
         if ours:
             wheels.build_ours(context / "ours")
 
-    digest = digest_of([folder, pins, *sources], TREE, base.digest)
+    digest = digest_of([folder, pins, *shared, *sources], TREE, base.digest)
     return Image(name, folder, digest, fill, base)
 
 

@@ -16,6 +16,8 @@ class Ask:
     max_tokens: int
     seed: int = 0
     stops: tuple[str, ...] = ()
+    forced: str | None = None
+    """All that guided decoding leaves to say. A script goes before it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +29,7 @@ class Answer:
     finish_reason: str  # "stop" or "length"
     stop_reason: str | None = None  # the stop word that ended it
     input_tokens: int = 1
+    cached_tokens: int = 0  # of them, in the KV cache already
     script: Script = field(default_factory=Script)
 
     def upto(self, count: int) -> str:
@@ -73,6 +76,8 @@ def answer(ask: Ask, drift: Drift) -> Answer:
 def _tokens(ask: Ask, script: Script, drift: Drift) -> itertools.chain[str]:
     if script.text is not None:
         return itertools.chain(prose.tokens(script.text))
+    if ask.forced is not None:
+        return itertools.chain(prose.tokens(ask.forced))
     written = prose.sentences(ask.prompt, ask.seed, drift)
     if script.tokens is None:
         length = prose.natural_length(ask.prompt, ask.seed)

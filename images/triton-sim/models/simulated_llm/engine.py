@@ -75,11 +75,13 @@ class Engine:
             self._changed.notify()
 
     def _run(self) -> None:
-        while self._running:
+        while True:
             with self._changed:
                 if self._scheduler.idle:
                     self._publish(self._scheduler.counts())
                     self._changed.wait_for(lambda: not self._scheduler.idle or not self._running)
+                if not self._running:
+                    break
                 now = time.monotonic()
                 step = self._scheduler.begin(now)
                 if step is None:

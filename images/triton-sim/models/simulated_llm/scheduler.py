@@ -93,7 +93,7 @@ class Scheduler(Generic[Client]):
         sequence.blocks = min(
             -(-tokens // self._settings.tokens_per_block), self._settings.kv_blocks
         )
-        sequence.unread = answer.input_tokens
+        sequence.unread = answer.input_tokens - answer.cached_tokens
         sequence.arrived = now
         self.waiting.append(sequence)
         return True
