@@ -1,17 +1,23 @@
 """`headgate validate`: the same verdicts, in the same words, as a real API server and operator."""
 
+import copy
 import json
 import re
+import tempfile
+from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from hypothesis import given, strategies as st
 
 from headgate_api import crd
 from headgate_api.kinds import KINDS
 from headgate_cli.main import main
 from headgate_cli.manifests.findings import field_of
+from headgate_cli.manifests.folder import check_manifests
 from headgate_cli.manifests.schema import check
 
 EXAMPLES = [
@@ -64,6 +70,7 @@ spec:
       action: Refuse
       examples: {positive: [list all customers], negative: [list one]}
 """
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
 API: Path = Path(__file__).parents[1] / "api"
 CASES: list[dict[str, Any]] = [
     case
@@ -169,3 +176,158 @@ def test_json_has_the_place_the_field_and_the_message(tmp_path: Path, capsys: An
         "message": finding["message"],
     } == finding
     assert finding["message"].startswith("unknown field; there are architecture, deadlines")
+
+
+class TestReading:
+    def test_finds_a_key_that_stands_twice(self, tmp_path: Path, capsys: Any) -> None:
+        file = write(
+            tmp_path, MODEL.replace("spec:\n", "spec:\n  suspend: true\n  suspend: false\n")
+        )
+
+        _, said = validate(capsys, file)
+
+        assert (
+            f'{file}:7: the key "suspend" stands here a second time; remove one of them' == said[0]
+        )
+
+    def test_finds_an_object_that_stands_twice(self, tmp_path: Path, capsys: Any) -> None:
+        one, two = write(tmp_path, MODEL, "1.yaml"), write(tmp_path, MODEL, "2.yaml")
+
+        _, said = validate(capsys, one, two)
+
+        stands = f"stands a second time; the first is in {one}:2"
+        assert f"{two}:4: ModelDeployment/llama: metadata.name: {stands}" == said[0]
+
+    def test_says_where_a_file_is_no_yaml(self, tmp_path: Path, capsys: Any) -> None:
+        file = write(tmp_path, "kind: [\n  one\n  two: }\n")
+
+        code, said = validate(capsys, file)
+
+        assert 1 == code
+        assert said[0].startswith(f"{file}:3: not YAML: ")
+
+    def test_takes_lists_anchors_and_what_looks_like_a_date(
+        self, tmp_path: Path, capsys: Any
+    ) -> None:
+        items = """
+apiVersion: v1
+kind: List
+items:
+  - apiVersion: v1
+    kind: Secret
+    metadata: &meta {name: keys}
+    stringData: {first: a-key-that-is-long-enough-for-anybody}
+  - apiVersion: headgate.dev/v1alpha1
+    kind: TenantQuota
+    metadata: {<<: *meta, namespace: default}
+    spec:
+      credentials:
+        - name: keys
+          apiKeys:
+            secretRef: {name: keys}
+            keys: [{name: first, expiresAt: 2030-01-01T00:00:00Z}]
+"""
+        assert (0, ["2 objects, 0 findings"]) == validate(capsys, write(tmp_path, items))
+
+    def test_leaves_hidden_folders_alone_and_counts_other_kinds(
+        self, tmp_path: Path, capsys: Any
+    ) -> None:
+        (tmp_path / "..data").mkdir()
+        write(tmp_path / "..data", MODEL)
+        write(tmp_path, MODEL + "---\n{apiVersion: v1, kind: Service, metadata: {name: any}}\n")
+
+        assert (0, ["1 objects, 1 of other kinds skipped, 0 findings"]) == validate(
+            capsys, str(tmp_path)
+        )
+
+    def test_names_a_path_that_is_not_there(self, tmp_path: Path, capsys: Any) -> None:
+        assert 1 == main(["validate", str(tmp_path / "nowhere")])
+        assert "there is no file or folder" in capsys.readouterr().err
+
+    @pytest.mark.parametrize(
+        ("before", "after", "field"),
+        [
+            ("headgate.dev/v1alpha1", "headgate.dev/v1", "kind"),
+            ("kind: ModelDeployment", "kind: ModelDeploymnet", "kind"),
+            ("name: llama}", "name: Llama}", "metadata.name"),
+            ("metadata: {name: llama}", "metadata: {}", "metadata.name"),
+        ],
+    )
+    def test_finds_a_frame_that_is_wrong(
+        self, before: str, after: str, field: str, tmp_path: Path, capsys: Any
+    ) -> None:
+        code, said = validate(capsys, "-o", "json", write(tmp_path, MODEL.replace(before, after)))
+
+        assert (1, [field]) == (code, [f["field"] for f in json.loads("".join(said))["findings"]])
+
+    def test_never_shows_a_secret(self, tmp_path: Path, capsys: Any) -> None:
+        secret = SECRET.replace("stringData: {first: too-short}", "data: {first: 'pa$$word'}")
+
+        code, said = validate(capsys, write(tmp_path, TENANT + secret))
+
+        assert 1 == code
+        assert any(
+            "data[first]: is not base64; write the plain text under" in line for line in said
+        )
+        assert not any("pa$$word" in line for line in said)
+
+
+def test_two_tenants_with_one_key_are_found(tmp_path: Path, capsys: Any) -> None:
+    secret = SECRET.replace("too-short", "a-key-that-is-long-enough-for-anybody")
+    other = TENANT.replace("name: acme", "name: other") + TENANT
+
+    _, said = validate(capsys, write(tmp_path, other + secret))
+
+    assert 'entry "first" of Secret "keys" is also a key of TenantQuota default/acme' in said[0]
+
+
+def test_nodes_among_the_files_tell_which_gpus_there_are(tmp_path: Path, capsys: Any) -> None:
+    model = MODEL.replace("    - name: bf16\n", "    - name: bf16\n      gpu: {products: [X-9]}\n")
+    node = """---
+apiVersion: v1
+kind: Node
+metadata:
+  name: node-1
+  labels:
+    nvidia.com/gpu.product: X-9
+    nvidia.com/gpu.compute.major: "9"
+    nvidia.com/gpu.compute.minor: "0"
+status: {allocatable: {nvidia.com/gpu: "8"}}
+"""
+    assert 1 == validate(capsys, write(tmp_path, model))[0]
+    assert 0 == validate(capsys, write(tmp_path, model + node))[0]
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=40),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3)
+    ),
+    max_leaves=5,
+)
+COMPLETE: list[dict[str, Any]] = list(yaml.safe_load_all((API / "complete.yaml").read_text()))
+
+
+def places(value: Any) -> Iterator[tuple[Any, Any]]:
+    """Every container in a manifest, with each key that something lies under."""
+    for key in list(value if isinstance(value, dict) else range(len(value))):
+        yield value, key
+        if isinstance(value[key], dict | list):
+            yield from places(value[key])
+
+
+@given(data=st.data(), value=JSON)
+def test_any_value_anywhere_gets_a_verdict_and_what_passes_can_be_planned(
+    data: st.DataObject, value: object
+) -> None:
+    manifest = copy.deepcopy(data.draw(st.sampled_from(COMPLETE)))
+    container, key = data.draw(st.sampled_from(list(places(manifest["spec"]))))
+    container[key] = value
+
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "all.yaml"
+        file.write_text(yaml.safe_dump(manifest))
+        checked = check_manifests([str(file)], "eu-west", NOW)
+
+    if not any(f.kind == manifest["kind"] for f in checked.findings):
+        assert [manifest["kind"]] == [entry.kind for entry in checked.entries]

@@ -40,7 +40,7 @@ class Object:
 
     @property
     def kind(self) -> str:
-        return str(self.manifest.get("kind", ""))
+        return str(self.manifest["kind"])
 
     @property
     def name(self) -> str:
@@ -61,7 +61,7 @@ class Object:
 
     @property
     def ours(self) -> bool:
-        return str(self.manifest.get("apiVersion", "")).startswith(f"{GROUP}/")
+        return str(self.manifest["apiVersion"]).startswith(f"{GROUP}/")
 
     def finding(self, fault: Fault) -> Finding:
         field = field_of(fault.path)
@@ -111,14 +111,20 @@ def _collect(
     findings += (_bare(file, at, f'the key "{key}" stands here a second time; remove one of them')
                  for key, at in _doubles(node))  # fmt: skip
     manifest = _Loader("").construct_document(node)
-    if not isinstance(manifest, dict):
-        findings.append(_bare(file, line, "not an object: apiVersion, kind, metadata are expected"))
-    elif manifest.get("kind") == "List" and isinstance(manifest.get("items"), list):
+    if not _is_object(manifest):
+        findings.append(_bare(file, line, "not an object: apiVersion and kind are expected"))
+    elif manifest["kind"] == "List" and isinstance(manifest.get("items"), list):
         _, items = _inner(node, "items") or (0, node)
         for item in items.value:
             _collect(item, file, objects, findings)
     else:
         objects.append(Object(manifest, file, node))
+
+
+def _is_object(manifest: object) -> bool:
+    return isinstance(manifest, dict) and all(
+        isinstance(manifest.get(field), str) for field in ("apiVersion", "kind")
+    )
 
 
 def _doubles(node: yaml.Node) -> Iterator[tuple[str, int]]:

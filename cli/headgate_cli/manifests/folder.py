@@ -43,22 +43,22 @@ def check_manifests(arguments: Iterable[str], region: str, now: datetime) -> Che
     """
     read_objects, findings = read(paths_of(arguments))
     objects = [found for found in read_objects if found.ours or found.kind in OTHERS]
-    sound: list[Object] = []
     taken: dict[Key, Object] = {}
+    broken: set[str] = set()
     for found in objects:
         wrong = [*_faults(found)] or [*_again(found, taken)]
         findings += wrong
-        if not wrong:
+        if wrong:
+            broken.add(f'{found.kind} "{found.name}"')
+        else:
             taken[found.key] = found
-            sound.append(found)
     # Images do not matter: nothing is started.
     environment = Environment(region=region, image="none", namespace="headgate-system")
-    entries, more = compiled(sound, environment, now)
+    entries, more = compiled(taken, environment, now)
     # What refers to an object that is broken itself has nothing wrong of its own.
-    broken = {f'{found.kind} "{found.name}"' for found in objects if found not in sound}
     findings += (f for f in more if not any(name in f.message for name in broken))
     return Checked(
-        tuple(sound),
+        tuple(taken.values()),
         len(read_objects) - len(objects),
         tuple(sorted(set(findings), key=lambda found: (found.file, found.line, found.field))),
         tuple(entries),
@@ -67,7 +67,8 @@ def check_manifests(arguments: Iterable[str], region: str, now: datetime) -> Che
 
 def _faults(found: Object) -> Iterator[Finding]:
     manifest = found.manifest
-    manifest.pop("status", None)  # the operator's
+    if found.ours:
+        manifest.pop("status", None)  # the operator's
     if found.ours and (manifest["apiVersion"] != API_VERSION or found.kind not in KINDS):
         yield found.finding(Fault(("kind",), f"{API_VERSION} has {', '.join(KINDS)}"))
         return

@@ -95,14 +95,13 @@ class FileCache:
 
 
 def compiled(
-    objects: Iterable[Object], environment: Environment, now: datetime
+    given: Mapping[Key, Object], environment: Environment, now: datetime
 ) -> tuple[list[Entry], list[Finding]]:
-    """Decide about every object; only one whose schema was checked may be here.
+    """Decide about every object. Only those are given whose schema was checked.
 
     Returns:
         The entries of a snapshot, and what is wrong. With findings the entries are not all.
     """
-    given = {found.key: found for found in objects}
     cache = _cache(given)
     findings: list[Finding] = []
     for controller in CONTROLLERS:
