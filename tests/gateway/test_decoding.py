@@ -22,9 +22,12 @@ def cuts(draw: st.DrawFn, data: bytes) -> list[bytes]:
     return [data[a:b] for a, b in itertools.pairwise(edges)]
 
 
-def stream(events: list[dict[str, Any]], line_end: str, *, ascii_only: bool) -> bytes:
-    lines = [f"data: {json.dumps(e, ensure_ascii=ascii_only)}{2 * line_end}" for e in events]
-    return "".join(lines).encode()
+def stream(
+    events: list[dict[str, Any]], line_end: str, *, ascii_only: bool, compact: bool = True
+) -> bytes:
+    separators = (",", ":") if compact else (", ", ": ")
+    texts = [json.dumps(e, ensure_ascii=ascii_only, separators=separators) for e in events]
+    return "".join(f"data: {text}{2 * line_end}" for text in texts).encode()
 
 
 def read(runtime: str, pieces: list[bytes]) -> tuple[str, End | Failed]:
@@ -59,9 +62,9 @@ def test_the_ensemble_s_text_does_not_depend_on_where_bytes_are_cut(
     assert bool(texts) == isinstance(end, End)
 
 
-@given(st.data(), TEXTS, st.booleans())
+@given(st.data(), TEXTS, st.booleans(), st.booleans())
 def test_the_llmapi_s_text_does_not_depend_on_where_bytes_are_cut(
-    data: st.DataObject, texts: list[str], ascii_only: bool
+    data: st.DataObject, texts: list[str], ascii_only: bool, compact: bool
 ) -> None:
     events = [
         {
@@ -70,7 +73,8 @@ def test_the_llmapi_s_text_does_not_depend_on_where_bytes_are_cut(
         }
         for number in range(1, len(texts) + 1)
     ]
-    text, end = read("triton-llmapi", data.draw(cuts(stream(events, "\n", ascii_only=ascii_only))))
+    raw = stream(events, "\n", ascii_only=ascii_only, compact=compact)
+    text, end = read("triton-llmapi", data.draw(cuts(raw)))
 
     assert "".join(texts) == text
     if texts:

@@ -20,6 +20,9 @@ from headgate_gateway.calls.triton_embedding import EmbeddingReader, embedding_f
 
 CHARACTERS_PER_TOKEN: Final = 4
 """Where nobody counts; English text on current tokenizers."""
+MIDDLE: Final = b'"finish_reason":"None"'
+"""What an event of the llmapi model has that is neither the last one nor an error. No text can
+look like it: its quotes are escaped."""
 UNFINISHED: Final = "\N{REPLACEMENT CHARACTER}"
 """What a detokenizer writes for the first tokens of a character that takes several."""
 
@@ -54,7 +57,7 @@ class _Reading:
         text: list[str] = []
         failed: Failed | None = None
         try:
-            for data in self._decoder.feed(piece):
+            for data in self._worth_reading(self._decoder.feed(piece)):
                 new = self._read(data)
                 if isinstance(new, Failed):
                     failed = new
@@ -68,6 +71,9 @@ class _Reading:
 
     def end(self) -> Sequence[Event]:
         return (self._end() if self._decoder.whole else INVALID,)
+
+    def _worth_reading(self, events: list[bytes]) -> list[bytes]:
+        return events
 
     def _read(self, data: bytes) -> str | Failed:
         """Read one event's data: the new text in it."""
@@ -124,6 +130,17 @@ class _LlmapiReader(_Reading):
         super().__init__(task)
         self._told = ""
         self._reason: FinishReason | Literal["cut"] | None = None
+
+    def _worth_reading(self, events: list[bytes]) -> list[bytes]:
+        """Of events that came at once, the last one has all that those in the middle say.
+
+        Unless it is an error: then the one before has it.
+        """
+        if len(events) <= 2:
+            return events
+        rest = [data for data in events[:-2] if MIDDLE not in data]
+        self._replies += len(events) - 2 - len(rest)
+        return [*rest, *events[-2:]]
 
     def _read(self, data: bytes) -> str | Failed:
         reply = self._decode(data)
@@ -195,39 +212,48 @@ class Triton:
         return failure(said, status)
 
 
+NUMBERS: Final = ("temperature", "top_p", "frequency_penalty", "presence_penalty", "seed")
+LLMAPI_TENSORS: Final = tuple((name, f"sampling_param_{name}") for name in ("max_tokens", *NUMBERS))
+
+
 def _llmapi_fields(task: Task) -> dict[str, Any]:
     sampling = task.sampling
-    names = ("max_tokens", "temperature", "top_p", "frequency_penalty", "presence_penalty", "seed")
-    fields = {f"sampling_param_{name}": getattr(sampling, name) for name in names}
-    fields["sampling_param_stop"] = list(sampling.stop) or None
-    given = {name: value for name, value in fields.items() if value is not None}
-    return {
+    fields: dict[str, Any] = {
         "text_input": task.prompt,
         "streaming": True,
         "return_finish_reason": True,
         "sampling_param_exclude_input_from_output": True,
-        **given,
     }
+    for name, tensor in LLMAPI_TENSORS:
+        value = getattr(sampling, name)
+        if value is not None:
+            fields[tensor] = value
+    if sampling.stop:
+        fields["sampling_param_stop"] = list(sampling.stop)
+    return fields
 
 
 def _ensemble_fields(task: Task) -> dict[str, Any]:
     sampling = task.sampling
-    names = ("temperature", "top_p", "frequency_penalty", "presence_penalty", "seed")
-    fields: dict[str, Any] = {name: getattr(sampling, name) for name in names}
-    fields["stop_words"] = list(sampling.stop) or None
-    if task.guide is not None:
-        fields["guided_decoding_guide_type"], guide = task.guide
-        fields["guided_decoding_guide"] = guide or None
-    given = {name: value for name, value in fields.items() if value is not None}
-    return {
+    fields: dict[str, Any] = {
         "text_input": task.prompt,
         "max_tokens": sampling.max_tokens,
         "stream": True,
         "exclude_input_in_output": True,
         "return_num_input_tokens": True,
         "return_num_output_tokens": True,
-        **given,
     }
+    for name in NUMBERS:
+        value = getattr(sampling, name)
+        if value is not None:
+            fields[name] = value
+    if sampling.stop:
+        fields["stop_words"] = list(sampling.stop)
+    if task.guide is not None:
+        fields["guided_decoding_guide_type"], guide = task.guide
+        if guide:
+            fields["guided_decoding_guide"] = guide
+    return fields
 
 
 LLMAPI: Final = Triton(_llmapi_fields, _LlmapiReader, {})
