@@ -1,5 +1,6 @@
 """Wheels for an image, resolved outside of it: those of hashed requirements, and our own."""
 
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ PYTHON: Final = "3.11"
 GLIBC: Final = 36
 """Of the images' base: 2.36."""
 
+_MARKER: Final = re.compile(r" ; [^\\\n]+ \\$", re.MULTILINE)
 _PLATFORMS: Final = (
     *(f"manylinux_2_{minor}_x86_64" for minor in range(GLIBC, 16, -1)),
     "manylinux2014_x86_64",
@@ -23,17 +25,21 @@ _PLATFORMS: Final = (
 
 def fetch(pins: Path) -> Path:
     """Return a folder with the wheels of a requirements file, as the images' Python needs them."""
-    folder = cache_root() / "wheels" / digest_of([pins], TREE, PYTHON, *_PLATFORMS)
+    # pip asks markers of the Python that runs it, which may be another; the image's asks again.
+    wanted = _MARKER.sub(" \\\\", pins.read_text())
+    folder = cache_root() / "wheels" / digest_of([pins], TREE, PYTHON, wanted, *_PLATFORMS)
     with locked(folder.parent / "lock"):
         if not folder.exists():
             say(f"fetching the wheels of {pins.name}")
             half = folder.with_name(f"{folder.name}.half")
             shutil.rmtree(half, ignore_errors=True)
+            unmarked = folder.with_name(f"{folder.name}.txt")
+            unmarked.write_text(wanted)
             _pip(
                 *("download", "--no-deps", "--require-hashes", "--only-binary=:all:"),
                 *("--implementation", "cp", "--python-version", PYTHON),
                 *(f"--platform={platform}" for platform in _PLATFORMS),
-                *("--dest", half, "--requirement", pins),
+                *("--dest", half, "--requirement", unmarked),
                 what=f"fetching the wheels of {pins.name}",
             )
             half.rename(folder)
