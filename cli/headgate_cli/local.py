@@ -31,7 +31,7 @@ from headgate_gateway.admin import Access, Authorize
 from headgate_gateway.gateway import Gateway
 from headgate_gateway.main import Process, stopping
 from headgate_gateway.routing.pods import Pod, Pool
-from headgate_gateway.settings import Settings
+from headgate_gateway.settings import read_settings
 from headgate_policy.snapshot import compile_shards, decode_body
 
 log = structlog.get_logger(__name__)
@@ -111,8 +111,12 @@ class Files:
                 return
             self._seen = seen
             judged = await judge(self._paths, self._region)
-        except TerminalError as error:  # the folder is gone
-            complain(error)
+        except OSError:
+            return  # a file went while it was looked at: there is more to come
+        except TerminalError as error:  # a whole folder is gone
+            if self._seen is not None:
+                complain(error)
+            self._seen = None
             return
         findings = self._findings(judged)
         for finding in findings:
@@ -171,7 +175,8 @@ class Files:
                 for found in self._of(entry.name, cohort.variant):
                     address = f"{found.host}:{found.port}"
                     yield Pod(
-                        name=f"{entry.name}-{cohort.variant}@{address}",
+                        # Of a cohort's own: the old one's serve until the new one is in force.
+                        name=f"{cohort.name}@{address}",
                         uid=address,
                         host=found.host,
                         port=found.port,
@@ -198,8 +203,10 @@ def models(entries: Iterable[Entry]) -> Iterator[tuple[Entry, tuple[Cohort, ...]
             yield entry, cast(ModelBody, decode_body(entry)).cohorts
 
 
-def summary(entries: Iterable[Entry], upstreams: Iterable[Upstream]) -> Iterator[str]:
+def summary(entries: Sequence[Entry], upstreams: Iterable[Upstream]) -> Iterator[str]:
     """Say what is served, in one line for each object."""
+    if not any(entry.kind == "TenantQuota" for entry in entries):
+        yield "nobody may call: add a TenantQuota, and a Secret with a key"
     for entry in entries:
         match decode_body(entry):
             case ModelBody(public_name=name, cohorts=cohorts):
@@ -228,16 +235,23 @@ def authority(host: str) -> Authorize:
 
 
 async def serve(
-    paths: Sequence[str], upstreams: Sequence[Upstream], settings: Settings, host: str
+    paths: Sequence[str], upstreams: Sequence[Upstream], *, host: str, region: str, **given: int
 ) -> None:
     """Serve until SIGTERM or SIGINT; nobody else has to be told before that ends.
 
+    Args:
+        paths: files and folders.
+        upstreams: the model servers.
+        host: address to listen on.
+        region: to serve for.
+        given: more settings, by their names.
+
     Raises:
-        TerminalError: something in the files is wrong.
+        TerminalError: something in the files, or a setting, is wrong.
     """
     process = Process(
-        settings,
-        lambda gateway: Files(paths, settings.region, upstreams, gateway),
+        read_settings(namespace="local", region=region, **given),
+        lambda gateway: Files(paths, region, upstreams, gateway),
         authority(host),
         host=host,
         accept_seconds=0.0,

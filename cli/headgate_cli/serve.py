@@ -41,25 +41,26 @@ def add_parser(commands: Subparsers) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    if arguments.manifests is None and arguments.upstream:
+        raise TerminalError("--upstream goes with --manifests")
     # Here and not above: a gateway's libraries would slow down every other command.
-    from headgate_gateway import main  # noqa: PLC0415
-    from headgate_gateway.settings import read_settings  # noqa: PLC0415
-
-    if arguments.manifests is None:
-        if arguments.upstream:
-            raise TerminalError("--upstream goes with --manifests")
-        main.main()
-        return 0
     try:
-        from headgate_cli import local  # noqa: PLC0415
+        from headgate_gateway import main  # noqa: PLC0415
+
+        if arguments.manifests is not None:
+            from headgate_cli import local  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise TerminalError(f"{error.name} is missing; install headgate[cli,gateway]") from error
-    settings = read_settings(
-        namespace="local",
+    if arguments.manifests is None:
+        main.main()
+        return 0
+    work = local.serve(
+        arguments.manifests,
+        [local.upstream(text) for text in arguments.upstream],
+        host=str(arguments.host),
         region=arguments.region,
         port=arguments.port,
         admin_port=arguments.admin_port,
     )
-    upstreams = [local.upstream(text) for text in arguments.upstream]
-    main.run(local.serve(arguments.manifests, upstreams, settings, str(arguments.host)))
+    main.run(work)
     return 0

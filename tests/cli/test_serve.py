@@ -14,7 +14,7 @@ import pytest
 from openai import AsyncOpenAI
 
 from headgate_api.errors import TerminalError
-from headgate_cli.local import Upstream, upstream
+from headgate_cli.local import Upstream, summary, upstream
 from headgate_cluster.processes import free_ports
 
 from ..gateway.upstream import Upstream as ModelServer, saying  # noqa: TID252 - theirs will do
@@ -211,3 +211,7 @@ def test_an_upstream_is_a_model_or_a_variant_at_a_url(text: str, expected: Upstr
 def test_what_is_no_upstream_is_refused_with_the_right_shape(text: str) -> None:
     with pytest.raises(TerminalError, match="write MODEL=http://HOST:PORT"):
         upstream(text)
+
+
+def test_a_folder_without_tenants_says_that_nobody_may_call() -> None:
+    assert ["nobody may call: add a TenantQuota, and a Secret with a key"] == list(summary([], []))

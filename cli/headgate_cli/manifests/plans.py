@@ -34,6 +34,7 @@ CONTROLLERS: Final[tuple[Controller[Any], ...]] = (MODELS, ROUTES, TENANTS, SAFE
 DOCUMENTS: Final = frozenset({"Secret", "ConfigMap"})
 WRONG: Final = frozenset({"Accepted", "ResolvedRefs"})
 """Conditions that tell, when they are False, of a mistake in the files."""
+ABSENT: Final = "there is no "
 BORN: Final = "1970-01-01T00:00:00Z"
 """Files have no age: of two that claim one name, the first by its name has it."""
 
@@ -127,7 +128,12 @@ def _decided(
         for condition in plan.status["conditions"]
         if condition["type"] in WRONG and condition["status"] == "False"
     )
-    return plan.entry, [found.finding_at(*fault_in(sentence)) for sentence in sentences]
+    return plan.entry, [found.finding_at(*fault_in(_helped(sentence))) for sentence in sentences]
+
+
+def _helped(sentence: str) -> str:
+    """Say what to do about something that only the files lack."""
+    return f"{sentence}; give its file, too" if ABSENT in sentence else sentence
 
 
 def _cache(given: Mapping[Key, Object]) -> FileCache:
