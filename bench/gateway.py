@@ -14,7 +14,6 @@ import time
 from typing import Any, Final
 
 import msgspec
-import uvloop
 
 from headgate_gateway import main as gateway
 from headgate_gateway.settings import Settings
@@ -64,10 +63,7 @@ async def serve(port: int) -> None:
 
 def main() -> None:
     """As the gateway's own `main`, and the ear."""
-    gateway.configure_logs()
-    sys.setswitchinterval(gateway.SWITCH)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(serve(int(sys.argv[1])))
+    gateway.run(serve(int(sys.argv[1])))
 
 
 if __name__ == "__main__":
