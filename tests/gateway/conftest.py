@@ -32,6 +32,7 @@ from headgate_policy.snapshot import compile_shards, make_entry
 
 from .upstream import Script, Upstream
 
+collect_ignore = ["models"]  # what Triton serves: it runs there
 KEY = "hg_test-key-of-tenant-acme-0123456789"
 COHORT_NAME = "llama-bf16-0a1b2c3d"
 
