@@ -37,11 +37,17 @@ class Connection:
         )
 
     async def write(self, data: bytes) -> None:
+        if self.writer.transport.is_closing():
+            raise ConnectionResetError
         self.writer.write(data)
         await self.writer.drain()
 
     def reset(self) -> None:
         self.writer.transport.abort()
+
+    def close(self) -> None:
+        """End our side as if all was well."""
+        self.writer.close()
 
     async def left(self) -> None:
         """Wait until the gateway has closed the connection."""
@@ -53,11 +59,16 @@ Script: TypeAlias = Callable[[Connection], Awaitable[None]]
 
 
 class Upstream:
-    """Plays `script` for every request, and counts."""
+    """Plays `script` for every request, and counts.
+
+    What tells it to stop another request is answered as Triton does, and noted by that one's id.
+    """
 
     def __init__(self, script: Script) -> None:
         self.script = script
         self.requests = 0
+        self.ids: list[str] = []
+        self.stopped: list[str] = []
         self.connections = 0
         self.open: set[asyncio.StreamWriter] = set()
         self.cancelled = asyncio.Event()
@@ -89,7 +100,12 @@ class Upstream:
                 connection.head = head
                 body = await reader.readexactly(lengths[0]) if lengths else b"{}"
                 connection.fields = json.loads(body)
+                if connection.fields.get("stop") is True:
+                    self.stopped.append(connection.fields["id"])
+                    await connection.answer(400, b'data: {"error":"Request cancelled by client"}')
+                    continue
                 self.requests += 1
+                self.ids.append(connection.fields.get("id", ""))
                 await self.script(connection)
         except (asyncio.IncompleteReadError, ConnectionError):
             self.cancelled.set()
