@@ -1,8 +1,9 @@
 """What a call needs from a runtime's dialect: the bytes to send, and the meaning of what comes."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, Literal, Protocol, TypeAlias
+
+from msgspec import Struct
 
 from headgate_gateway.calls.events import Event, Failed, Usage
 from headgate_policy.tools import Dialect
@@ -12,8 +13,7 @@ Check: TypeAlias = Callable[[Any], bool]
 Endpoint: TypeAlias = Literal["chat/completions", "completions", "embeddings"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sampling:
+class Sampling(Struct, frozen=True, kw_only=True):
     """How to generate. None: the model server's own default."""
 
     max_tokens: int
@@ -29,8 +29,7 @@ DEFAULT: Final = Sampling(max_tokens=1)
 """Of tasks that generate nothing."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Form:
+class Form(Struct, frozen=True, kw_only=True):
     """What a client asks of an answer's form."""
 
     dialect: Dialect | None = None  # of tool calls, where a runtime leaves them in the text
@@ -43,8 +42,7 @@ class Form:
     hold: bool  # let nothing go before it was checked
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Task:
+class Task(Struct, frozen=True, kw_only=True):
     """What a model server is asked to do, before any dialect."""
 
     endpoint: Endpoint

@@ -78,6 +78,7 @@ class ChatWhole:
             message["reasoning_content"] = "".join(self._reasoning)
         if self._calls:
             message["tool_calls"] = self._calls
+        names = self._names
         choice = {
             "index": 0,
             "message": message,
@@ -86,10 +87,12 @@ class ChatWhole:
         }
         return encode(
             {
-                "id": self._names.id,
+                "id": names.id,
                 "object": "chat.completion",
-                **self._names._asdict(),
-                "choices": [choice],
+                "created": names.created,
+                "model": names.model,
+                "system_fingerprint": names.system_fingerprint,
+                "choices": (choice,),
                 "usage": usage_body(end.usage),
             }
         )
