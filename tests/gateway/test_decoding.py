@@ -7,9 +7,9 @@ from typing import Any
 from hypothesis import given, strategies as st
 
 from headgate_gateway.calls import sse
-from headgate_gateway.calls.adapter import Sampling, Task
+from headgate_gateway.calls.adapter import Form, Sampling, Task
 from headgate_gateway.calls.adapters import ADAPTERS
-from headgate_gateway.calls.events import End, Failed, Text
+from headgate_gateway.calls.events import End, Failed, Reasoning, Text, ToolCall
 
 TASK = Task(endpoint="chat/completions", prompt="prompt", sampling=Sampling(max_tokens=100))
 TEXTS = st.lists(st.text(st.characters(exclude_categories=["Cs"])), max_size=8)
@@ -96,3 +96,60 @@ def test_comments_other_fields_and_events_of_several_lines_are_understood() -> N
     fed = b": hello\n\nid: 1\ndata:a\ndata: b\nevent: x\n\ndata\n\n"
 
     assert [b"a\nb"] == sse.Decoder().feed(fed)
+
+
+CHOICES = st.one_of(
+    st.fixed_dictionaries({"content": st.text(st.characters(exclude_categories=["Cs"]))}),
+    st.fixed_dictionaries({"reasoning_content": st.text("ab", min_size=1)}),
+    st.fixed_dictionaries(
+        {
+            "index": st.integers(0, 2),
+            "function": st.fixed_dictionaries(
+                {"arguments": st.sampled_from(["", "{}", '{"a":', "1}"])},
+                optional={"name": st.sampled_from(["clock", "weather"])},
+            ),
+        }
+    ).map(lambda part: {"tool_calls": [part]}),
+)
+OFFERS = Task(
+    endpoint="chat/completions",
+    sampling=Sampling(max_tokens=100),
+    form=Form(offered=("clock", "weather"), arguments={}, hold=False),
+)
+
+
+def told(pieces: list[bytes]) -> list[tuple[str, ...]]:
+    """Read a whole answer of an OpenAI server; ids of calls are made up, and left out."""
+    reader = ADAPTERS["trtllm-serve"].reader(OFFERS)
+    found: list[tuple[str, ...]] = []
+    for events in (*map(reader.feed, pieces), reader.end()):
+        for event in events:
+            match event:
+                case Text(text) | Reasoning(text):
+                    kind = type(event).__name__
+                    if found and found[-1][0] == kind:
+                        text = found.pop()[1] + text
+                    found.append((kind, text))
+                case ToolCall(index, _, name, arguments):
+                    found.append((str(index), name, arguments))
+                case End(reason, _):
+                    return [*found, (reason,)]
+                case Failed(refusal):
+                    return [*found, (refusal.code,)]
+                case _:
+                    raise AssertionError(event)
+    raise AssertionError("no end")
+
+
+@given(st.data(), st.lists(CHOICES, max_size=8), st.sampled_from(["stop", "length", None]))
+def test_an_openai_server_s_answer_does_not_depend_on_where_bytes_are_cut(
+    data: st.DataObject, deltas: list[dict[str, Any]], reason: str | None
+) -> None:
+    chunks = [{"choices": [{"delta": delta}]} for delta in deltas]
+    raw = stream([*chunks, {"choices": [{"finish_reason": reason}]}], "\n", ascii_only=False)
+    whole = told([raw])
+
+    assert whole == told(data.draw(cuts(raw)))
+    texts = "".join(delta.get("content", "") for delta in deltas)
+    if "invalid_output" not in whole[-1]:
+        assert texts == "".join(part[1] for part in whole if part[0] == "Text")
