@@ -202,6 +202,14 @@ def test_a_call_that_the_limit_cut_is_text_and_the_reason_is_the_limit() -> None
     )
 
 
+def test_a_call_without_an_end_is_not_waited_for_without_end() -> None:
+    pieces = ['<tool_call>{"name": "clock", "arguments": {"a": "', *["x" * 1024] * 300]
+    filter_ = ToolCalls(HERMES, NAMES, lambda: USAGE)
+    given_ = [out for piece in pieces for out in filter_.take(Text(piece))]
+
+    assert "".join(pieces) == "".join(out.text for out in given_ if isinstance(out, Text))
+
+
 def test_ids_have_the_form_that_templates_take() -> None:
     [call] = ToolCalls(MISTRAL, NAMES, lambda: USAGE).take(Text('[{"name": "clock"}]'))
     assert isinstance(call, ToolCall)

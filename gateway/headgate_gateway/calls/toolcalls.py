@@ -20,6 +20,9 @@ _IN_STRING: Final = re.compile(r'["\\]')
 _GLUE: Final = " \t\r\n;,"
 """What models put between two calls."""
 
+LONGEST: Final = 256 * 1024
+"""Characters of one call. What goes on for longer is a text."""
+
 
 class _Call(msgspec.Struct, gc=False):
     name: str
@@ -163,8 +166,10 @@ class ToolCalls:
         if not first:
             return False
         end = self._json.find(self._rest) if first in "{[" else self._start
-        if end is None:
+        if end is None and len(self._rest) <= LONGEST:
             return False
+        if end is None:
+            end = len(self._rest)
         calls = self._calls_in(self._rest[self._start : end])
         if calls:
             events += calls
