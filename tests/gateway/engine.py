@@ -119,10 +119,10 @@ class Ground:
         count = len(self.servers)
         self.pods._turn = (int(name.removeprefix("pod-")) - 2) % count
 
-    def rest(self, name: str = "pod-1") -> None:
+    def rest(self, name: str = "pod-1", *, stale: bool = False) -> None:
         """Let the pod have a connection that was used before."""
         server = self.servers[int(name.removeprefix("pod-")) - 1]
-        connection = Wire(server).upstream
+        connection = Wire(server, stale=stale).upstream
         connection.used = True
         self.by_name[name].give_back(connection)
 

@@ -115,6 +115,19 @@ async def test_the_ending_is_said_again_to_whoever_asks_again() -> None:
         call.close()
 
 
+@pytest.mark.parametrize("rested", ["none", "good", "stale"])
+@virtual
+async def test_a_stop_arrives_whatever_the_connections_that_rest_are_worth(rested: str) -> None:
+    async with ground("") as g:
+        call = g.call()
+        asyncio.get_running_loop().call_later(1, call.stop, DRAINING)
+        if rested != "none":
+            asyncio.get_running_loop().call_later(1, lambda: g.rest(stale=rested == "stale"))
+        await g.read(call)
+        await asyncio.sleep(0.5)
+        assert g.servers[0].stopped == [g.servers[0].asked[0].id]
+
+
 # Anything
 
 

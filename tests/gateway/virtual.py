@@ -55,9 +55,10 @@ def run(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
 class Wire(asyncio.Transport):
     """The model server's end of one connection, and the transport of the gateway's."""
 
-    def __init__(self, server: "Server") -> None:
+    def __init__(self, server: "Server", *, stale: bool = False) -> None:
         super().__init__()
         self._server = server
+        self._stale = stale  # the other side is closed already, and nobody knows
         self._upstream = Upstream()
         self._upstream.connection_made(self)
         self._work: asyncio.Task[None] | None = None
@@ -72,6 +73,9 @@ class Wire(asyncio.Transport):
     # What the gateway does
 
     def write(self, data: Any) -> None:
+        if self._stale:
+            asyncio.get_running_loop().call_soon(self.lose, ConnectionResetError("stale"))
+            return
         head, _, body = bytes(data).partition(b"\r\n\r\n")
         loop, fields = asyncio.get_running_loop(), json.loads(body)
         if fields.get("stop"):

@@ -6,11 +6,12 @@ these calls, and they are few: a client that leaves, or a deadline that ends, be
 """
 
 import asyncio
+from contextlib import suppress
 from typing import Final
 
 import structlog
 
-from headgate_gateway.calls.upstream import Lost, dial
+from headgate_gateway.calls.upstream import Lost, Upstream, dial
 from headgate_gateway.routing.pods import Pod
 
 log = structlog.get_logger(__name__)
@@ -36,17 +37,25 @@ class Stops:
 
 
 async def _send(pod: Pod, request: bytes) -> None:
-    news = asyncio.Event()
     try:
         async with asyncio.timeout(SECONDS):
-            connection = pod.take() or await dial(pod.host, pod.port, SECONDS)
-            try:
-                connection.send(request, news.set)
-                while (data := connection.take()) != b"":
-                    if data is None:
-                        news.clear()
-                        await news.wait()
-            finally:
-                pod.give_back(connection)
+            rested = pod.take()
+            if rested is not None:
+                with suppress(Lost):  # it may have rested for too long
+                    return await _ask(pod, rested, request)
+            await _ask(pod, await dial(pod.host, pod.port, SECONDS), request)
     except (Lost, TimeoutError) as error:
         log.warning("a request could not be stopped", pod=pod.name, error=repr(error))
+
+
+async def _ask(pod: Pod, connection: Upstream, request: bytes) -> None:
+    """Ask, and read the answer to its end: the connection is good for another request then."""
+    news = asyncio.Event()
+    try:
+        connection.send(request, news.set)
+        while (data := connection.take()) != b"":
+            if data is None:
+                news.clear()
+                await news.wait()
+    finally:
+        pod.give_back(connection)
