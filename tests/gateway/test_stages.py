@@ -95,7 +95,7 @@ BAD_BODIES: list[tuple[bytes | dict[str, Any], str, str | None]] = [
     (b"", "invalid_json", None),
     (b"{", "invalid_json", None),
     (b'{"model": "\xff"}', "invalid_json", None),
-    (b'{"messages": [{"role": "user", "annotations": ' + b"[" * 100_000, "invalid_json", None),
+    (b'{"tools": [{"function": {"parameters": ' + b"[" * 100_000, "invalid_json", None),
     (b"[]", "invalid_value", None),
     ({"messages": MESSAGES}, "missing_required_parameter", "model"),
     ({"model": NAME}, "missing_required_parameter", "messages"),

@@ -239,3 +239,26 @@ async def test_a_schema_that_cannot_be_used_is_refused(start: Start, schema: Any
 
     assert (400, "invalid_value") == (exchange.status, exchange.code)
     assert "response_format" == exchange.events[0]["error"]["param"]
+
+
+DEEP = json.loads('{"a":' * 200 + "1" + "}" * 200)
+
+
+async def test_what_is_nested_too_deeply_is_refused_or_left_as_it_is(start: Start) -> None:
+    seen: list[dict[str, Any]] = []
+    running = await start(noting(seen, saying("Hi")), entries=(KNOWING, TENANT))
+    deep = {"type": "function", "function": {"name": "clock", "parameters": DEEP}}
+    exchange = await ask(running, tools=[deep])
+    assert (400, "tools[0].function.parameters") == (exchange.status, param(exchange))
+    exchange = await ask(running, response_format=format_of(strict=True, schema=DEEP))
+    assert (400, "response_format") == (exchange.status, param(exchange))
+
+    function = {"name": "clock", "arguments": json.dumps(DEEP)}
+    call = {"id": "c", "type": "function", "function": function}
+    messages = [{"role": "assistant", "content": None, "tool_calls": [call]}]
+    assert 200 == (await ask(running, messages=messages)).status
+    assert json.dumps(json.dumps(DEEP)) in seen[0]["text_input"]
+
+
+def param(exchange: Recorded) -> Any:
+    return exchange.events[0]["error"]["param"]

@@ -4,6 +4,7 @@ from typing import Any
 
 import msgspec
 
+from headgate_gateway.calls.schemas import decode_flat
 from headgate_gateway.edge.chat_request import Message
 from headgate_gateway.edge.chat_tools import ToolCall
 
@@ -29,6 +30,6 @@ def _call(call: ToolCall) -> dict[str, object]:
 def _arguments(text: str) -> Any:
     """Templates write arguments down as JSON, so they want what the JSON says."""
     try:
-        return msgspec.json.decode(text)
-    except (msgspec.DecodeError, RecursionError):
+        return decode_flat(text) or text
+    except msgspec.DecodeError:
         return text

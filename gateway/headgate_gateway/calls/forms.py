@@ -1,13 +1,11 @@
 """From a chat request to what is asked of its answer's form: tools, JSON, schemas."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
-
-import msgspec
 
 from headgate_gateway.calls.adapter import Check, Form
 from headgate_gateway.calls.filters import is_object
-from headgate_gateway.calls.schemas import SchemaInvalid, compiled, fits, quick
+from headgate_gateway.calls.schemas import SchemaInvalid, compiled, decode_flat, fits, quick
 from headgate_gateway.edge.asked import unsupported
 from headgate_gateway.edge.chat_request import ChatRequest, ObjectFormat, SchemaFormat
 from headgate_gateway.edge.chat_tools import NamedChoice, Tool
@@ -18,7 +16,7 @@ from headgate_policy.tools import Dialect
 class Wanted(NamedTuple):
     """What a chat request wants of its answer's form."""
 
-    tools: tuple[Tool, ...] = ()  # that the model may call
+    tools: Sequence[Mapping[str, Any]] = ()  # that the model may call, as templates know them
     form: Form | None = None
     guide: tuple[str, str] | None = None
 
@@ -53,6 +51,7 @@ def wanted(chat: ChatRequest, dialect: Dialect | None, *, in_text: bool) -> Want
     if tools and in_text and dialect is None:
         return unsupported("tools")
     try:
+        told = [_told(tool, index) for index, tool in enumerate(tools)]
         arguments = _arguments(tools)
         check, guide = _format(chat)
     except SchemaInvalid as error:
@@ -74,7 +73,7 @@ def wanted(chat: ChatRequest, dialect: Dialect | None, *, in_text: bool) -> Want
         check=check,
         hold=not chat.streams or _strict(chat),
     )
-    return Wanted(tools, form, None if tools else guide)
+    return Wanted(told, form, None if tools else guide)
 
 
 def _arguments(tools: tuple[Tool, ...]) -> Mapping[str, Check]:
@@ -106,8 +105,7 @@ def _check(schema: bytes, param: str) -> Check:
     try:
         validator = compiled(schema)
     except SchemaInvalid as error:
-        error.param = param
-        raise
+        raise SchemaInvalid(str(error), param) from error
 
     def check(value: Any) -> bool:
         return fits(validator, value)
@@ -115,13 +113,12 @@ def _check(schema: bytes, param: str) -> Check:
     return check
 
 
-def told(tools: tuple[Tool, ...]) -> list[dict[str, Any]]:
-    """Write tools down as chat templates know them."""
-    found = []
-    for tool in tools:
-        function: dict[str, Any] = {"name": tool.function.name}
-        if tool.function.description is not None:
-            function["description"] = tool.function.description
-        function["parameters"] = msgspec.json.decode(tool.function.parameters)
-        found.append({"type": "function", "function": function})
-    return found
+def _told(tool: Tool, index: int) -> dict[str, Any]:
+    """Write a tool down as chat templates know it."""
+    function: dict[str, Any] = {"name": tool.function.name}
+    if tool.function.description is not None:
+        function["description"] = tool.function.description
+    function["parameters"] = decode_flat(bytes(tool.function.parameters))
+    if function["parameters"] is None:
+        raise SchemaInvalid("it is nested too deeply", f"tools[{index}].function.parameters")
+    return {"type": "function", "function": function}

@@ -10,7 +10,7 @@ import structlog
 
 from headgate_gateway.calls.adapter import Sampling, Task
 from headgate_gateway.calls.conversation import plain
-from headgate_gateway.calls.forms import Wanted, slow, told, wanted
+from headgate_gateway.calls.forms import Wanted, slow, wanted
 from headgate_gateway.edge.asked import Asked, Generation, unsupported
 from headgate_gateway.edge.chat_request import ChatRequest
 from headgate_gateway.edge.completion_request import CompletionRequest
@@ -81,16 +81,16 @@ class WritePrompt:
         return len(request.body) <= SHORT and request.model.body.chat_template in self._compiled
 
     def _chat(self, request: Request, chat: ChatRequest) -> Verdict:
-        body = request.model.body
+        body, in_text = request.model.body, _any_triton(request)
         try:
             template = chat_template(body.chat_template)
             if len(self._compiled) >= COMPILED:
                 self._compiled.clear()  # of those used since then, none has been dropped
             self._compiled.add(body.chat_template)
-            wants = wanted(chat, template.dialect, in_text=_any_triton(request))
+            wants = wanted(chat, template.dialect, in_text=in_text)
             if isinstance(wants, Refusal):
                 return wants
-            prompt = _prompt(template, chat, wants, request.now)
+            prompt = _prompt(template, chat, wants, request.now) if in_text else ""
         except ConversationRefused as refused:
             return Refusal(Code.INVALID_PROMPT, 400, str(refused), "messages")
         except TemplateInvalid as error:
@@ -130,7 +130,7 @@ def _any_triton(request: Request) -> bool:
 def _prompt(template: ChatTemplate, chat: ChatRequest, wants: Wanted, now: float) -> str:
     prompt = template.prompt(
         [plain(message) for message in chat.messages],
-        tools=told(wants.tools) if wants.tools else None,
+        tools=wants.tools or None,
         now=datetime.fromtimestamp(now, UTC),
     )
     return prompt if wants.form is None else prompt + wants.form.said

@@ -4,6 +4,7 @@ A schema is code from anybody. The library stops recursion and remembers what it
 it is also kept from the network and the disk, and from patterns that backtrack.
 """
 
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any, Final, TypeAlias
 
@@ -19,6 +20,8 @@ PATTERNS: Final = 16
 """Patterns in one schema. Their automata are what takes time and memory."""
 PATTERN_SIZE: Final = 512 * 1024
 """Bytes of one automaton."""
+DEEPEST: Final = 64
+"""Objects and lists within each other."""
 COMPILED: Final = 64
 """Schemas that stay compiled: those used last."""
 
@@ -27,9 +30,11 @@ _PATTERN: Final = b'"pattern'
 
 
 class SchemaInvalid(ValueError):
-    """The client must change its schema; the message says why."""
+    """The client must change its schema; the message says why, `param` where."""
 
-    param = "response_format"  # where it stands
+    def __init__(self, message: str, param: str = "") -> None:
+        super().__init__(message)
+        self.param = param
 
 
 def quick(schema: bytes) -> bool:
@@ -44,14 +49,38 @@ def compiled(schema: bytes) -> Validator:
         raise SchemaInvalid(f"it is longer than {LONGEST} bytes")
     if schema.count(_PATTERN) > PATTERNS:
         raise SchemaInvalid(f"it has more than {PATTERNS} patterns")
+    told = decode_flat(schema)
+    if told is None:
+        raise SchemaInvalid("it is nested too deeply")
     try:
         return Draft202012Validator(
-            msgspec.json.decode(schema),
+            told,
             pattern_options=RegexOptions(size_limit=PATTERN_SIZE),
             offline=True,
         )
     except (ValidationError, jsonschema_rs.ReferencingError, ValueError, TypeError) as error:
         raise SchemaInvalid(str(error).partition("\n")[0][:256]) from error
+
+
+def decode_flat(text: bytes | str) -> Any:
+    """Decode valid JSON. None: it is nested deeper than whoever reads it next could follow."""
+    try:
+        value = msgspec.json.decode(text)
+    except RecursionError:
+        return None
+    level, depth = [value], 0
+    while level:
+        if depth > DEEPEST:
+            return None
+        depth += 1
+        level = [item for outer in level for item in _inner(outer)]
+    return value
+
+
+def _inner(value: Any) -> Iterable[Any]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
 
 
 def fits(validator: Validator, value: Any) -> bool:

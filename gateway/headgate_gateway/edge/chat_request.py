@@ -41,7 +41,7 @@ class Message(Struct, forbid_unknown_fields=True):
     tool_call_id: str | None = None
     refusal: str | None = None
     reasoning_content: str | None = None
-    annotations: Any = None
+    annotations: list[dict[str, str | dict[str, str | int]]] | None = None
     audio: None = None
     function_call: None = None
 
