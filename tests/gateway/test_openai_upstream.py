@@ -256,3 +256,17 @@ async def test_a_stream_that_is_no_whole_answer_fails(
 
     running = await start(script, entries=(SERVED, TENANT))
     assert code == (await chat(running)).code
+
+
+async def test_the_server_writes_the_prompt_itself(start: Start) -> None:
+    served = Cohort(
+        name=COHORT_NAME,
+        variant="bf16",
+        revision="0a1b2c3d",
+        runtime="trtllm-serve",
+        served_model="Llama-3.1-8B",
+    )
+    refusing_template = model(served, chat_template="{{ raise_exception('No.') }}")
+    running = await start(TrtllmServe({"content": "Hi"}), entries=(refusing_template, TENANT))
+
+    assert "Hi" == (await chat(running)).text
