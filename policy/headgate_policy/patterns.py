@@ -1,6 +1,7 @@
 """Patterns of safety rules: RE2, so that no pattern and no text can make matching slow."""
 
 import unicodedata
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any, Final
 
@@ -29,13 +30,32 @@ class Pattern:
             raise PatternUnsupported(_sentence(error)) from error
 
     def found_in(self, text: str) -> bool:
-        return self._compiled.search(normal(text)) is not None
+        # Bytes: of a text the library would translate every position back, for nobody.
+        return self._compiled.search(normal(text).encode()) is not None
 
 
 @lru_cache(maxsize=4096)
 def pattern(source: str) -> Pattern:
     """Compile `source`, once. Raises `PatternUnsupported`."""
     return Pattern(source)
+
+
+def any_of(sources: Iterable[str]) -> Pattern | None:
+    r"""Compile patterns into one that is found where any of them is: most texts match none.
+
+    Returns:
+        None: together they are too large, or one does not end where it stops.
+
+    >>> [any_of(["a+", "b"]).found_in(text) for text in ("xb", "x")], any_of([r"\Qa", "b"])
+    ([True, False], None)
+    """
+    listed = list(sources)
+    if any(r"\Q" in source for source in listed):
+        return None  # without its end it would swallow ours
+    try:
+        return Pattern("|".join(f"(?:{source})" for source in listed))
+    except PatternUnsupported:
+        return None
 
 
 def normal(text: str) -> str:

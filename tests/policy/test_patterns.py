@@ -1,6 +1,9 @@
 import pytest
+from hypothesis import given, strategies as st
 
-from headgate_policy.patterns import PatternUnsupported, pattern
+from headgate_policy.patterns import PatternUnsupported, any_of, pattern
+
+SOURCES = ("a+", "(?i)B", "^c", "a|d$", r"\bb\b", "(?P<name>c)d", "(?P<name>d)", "", "[^a-c]")
 
 
 @pytest.mark.parametrize(
@@ -35,3 +38,19 @@ def test_what_is_not_re2_is_refused_in_words(source: str, sentence: str) -> None
 
 def test_no_text_makes_matching_slow() -> None:
     assert not pattern("(a*)*b").found_in("a" * 1_000_000)
+
+
+@given(st.lists(st.sampled_from(SOURCES), min_size=1, max_size=4), st.text("abcdB \n\uff22"))
+def test_several_patterns_in_one_are_found_where_any_of_them_is(
+    sources: list[str], text: str
+) -> None:
+    together = any_of(sources)
+    if together is not None:
+        assert any(pattern(source).found_in(text) for source in sources) == together.found_in(text)
+
+
+@pytest.mark.parametrize("sources", [[r"\Qa", "b"], [rf"{n}\pN{{50}}" for n in range(10)]])
+def test_patterns_that_cannot_be_one_are_not_made_one(sources: list[str]) -> None:
+    for source in sources:
+        pattern(source)
+    assert any_of(sources) is None

@@ -19,7 +19,7 @@ from headgate_api.snapshot import (
 from headgate_gateway.routing.copies import Draft, SharedMap
 from headgate_gateway.routing.pods import Pool
 from headgate_policy.globs import matches
-from headgate_policy.patterns import Pattern, pattern
+from headgate_policy.patterns import Pattern, any_of, pattern
 from headgate_policy.snapshot import decode_body
 
 
@@ -79,6 +79,8 @@ class Gate:
     identity: Identity
     body: SafetyBody
     rules: tuple[Rule, ...]
+    screen: Pattern | None
+    """Found wherever one of the rules is; None: nobody knows before each was looked for."""
 
     def binds(self, tenant: str, public_name: str) -> bool:
         return matches(self.body.tenants, tenant) and matches(self.body.models, public_name)
@@ -153,7 +155,7 @@ def compile_entry(entry: Entry) -> Compiled:
             return Route(identity, body)
         case SafetyBody() as body:
             rules = tuple(Rule(r.name, pattern(r.pattern), r.explanation) for r in body.rules)
-            return Gate(identity, body, rules)
+            return Gate(identity, body, rules, any_of(r.pattern for r in body.rules))
 
 
 class TablesDraft:

@@ -71,6 +71,9 @@ def find(gates: Sequence[Gate], texts: Sequence[str]) -> list[tuple[Gate, Rule]]
     """Return, for each gate, the first rule that is found in a text."""
     found = []
     for gate in gates:
+        screen = gate.screen
+        if screen is not None and not any(map(screen.found_in, texts)):
+            continue
         for rule in gate.rules:
             if any(rule.pattern.found_in(text) for text in texts):
                 found.append((gate, rule))
