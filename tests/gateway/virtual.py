@@ -76,13 +76,13 @@ class Wire(asyncio.Transport):
         if self._stale:
             asyncio.get_running_loop().call_soon(self.lose, ConnectionResetError("stale"))
             return
-        head, _, body = bytes(data).partition(b"\r\n\r\n")
+        _, _, body = bytes(data).partition(b"\r\n\r\n")
         loop, fields = asyncio.get_running_loop(), json.loads(body)
         if fields.get("stop"):
             self._server.stopped.append(fields["id"])
             loop.call_soon(self.receive, _answer(400, STOPPED))
             return
-        asked = Asked(loop.time(), fields.get("id", ""), head.decode().lower())
+        asked = Asked(loop.time(), fields.get("id", ""), fields.get("request_timeout_ms", 0))
         self._server.asked.append(asked)
         self._asked = asked
         self._work = loop.create_task(self._play(self._server.next().split()))
@@ -177,7 +177,7 @@ class Asked:
 
     at: float
     id: str
-    head: str
+    left_ms: int
     left_at: float | None = None  # when the gateway closed the connection under it
 
 

@@ -90,7 +90,14 @@ class Adapter(Protocol):
     """One runtime's dialect."""
 
     def request(
-        self, task: Task, *, call_id: str, host: str, served_model: str, headers: bytes
+        self,
+        task: Task,
+        *,
+        call_id: str,
+        host: str,
+        served_model: str,
+        left_ms: int,
+        headers: bytes,
     ) -> bytes:
         """Build the whole HTTP request.
 
@@ -99,6 +106,7 @@ class Adapter(Protocol):
             call_id: of the attempt, by which `stop` names it.
             host: address and port, as the Host header has them.
             served_model: the server's own name of the model.
+            left_ms: time that is left for it; they are told, and may act on it.
             headers: lines to pass on, each with its line end.
         """
         ...

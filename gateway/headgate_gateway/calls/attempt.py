@@ -32,6 +32,7 @@ class Attempt:
         pod: whom to ask; it counts the attempt as in flight until `leave`.
         cohort: of the pod.
         task: what to do.
+        left_ms: time that is left for it.
         headers: header lines to pass on.
         record: the attempt as it is told about later.
         on_news: called when `poll` may have something to say.
@@ -67,6 +68,7 @@ class Attempt:
         pod: Pod,
         cohort: Cohort,
         task: Task,
+        left_ms: int,
         headers: bytes,
         record: Record,
         on_news: Callable[[], None],
@@ -88,6 +90,7 @@ class Attempt:
             call_id=call_id,
             host=pod.address,
             served_model=cohort.served_model,
+            left_ms=left_ms,
             headers=headers,
         )
         self._on_news = on_news

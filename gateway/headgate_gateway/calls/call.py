@@ -271,13 +271,13 @@ class Call:
         record = Record(pod.name, cohort, hedge, now, span=new_span_id())
         self._timeline.attempts.append(record)
         left = max(1, int((self._ask.deadline.stop_at - now) * 1000))
-        headers = b"%sx-request-timeout-ms: %d\r\n" % (self._ask.trace.lines(record.span), left)
         attempt = Attempt(
             call_id=f"{self._ask.id}-{len(self._timeline.attempts)}",
             pod=pod,
             cohort=cohort,
             task=self._ask.task,
-            headers=headers,
+            left_ms=left,
+            headers=self._ask.trace.lines(record.span),
             record=record,
             on_news=self._wake,
             stops=self._stops,

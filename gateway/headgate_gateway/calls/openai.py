@@ -51,7 +51,14 @@ class OpenAI:
     """See `Adapter`."""
 
     def request(
-        self, task: Task, *, call_id: str, host: str, served_model: str, headers: bytes
+        self,
+        task: Task,
+        *,
+        call_id: str,
+        host: str,
+        served_model: str,
+        left_ms: int,
+        headers: bytes,
     ) -> bytes:
         fields = {
             name: value
@@ -69,7 +76,11 @@ class OpenAI:
         for name in ("messages", "tools"):
             if name in fields:
                 fields[name] = _neutral(fields[name])
-        named = b"%sx-request-id: %s\r\n" % (headers, call_id.encode())
+        named = b"%sx-request-id: %s\r\nx-request-timeout-ms: %d\r\n" % (
+            headers,
+            call_id.encode(),
+            left_ms,
+        )
         return post(f"/v1/{task.endpoint}", host, named, _encode(fields))
 
     def stop(self, *, call_id: str, host: str, served_model: str) -> None:

@@ -188,12 +188,21 @@ class Triton:
     """Tensors that a request to stop another one must have."""
 
     def request(
-        self, task: Task, *, call_id: str, host: str, served_model: str, headers: bytes
+        self,
+        task: Task,
+        *,
+        call_id: str,
+        host: str,
+        served_model: str,
+        left_ms: int,
+        headers: bytes,
     ) -> bytes:
         if task.endpoint == "embeddings":
             kind, fields = "infer", embedding_fields(task)
         else:
             kind, fields = "generate_stream", self.fields(task)
+            # What is no tensor becomes a parameter of the request. Headers do not on this path.
+            fields["request_timeout_ms"] = left_ms
         body = msgspec.json.encode({"id": call_id, **fields})
         return post(f"/v2/models/{served_model}/{kind}", host, headers, body)
 
