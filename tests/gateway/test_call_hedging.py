@@ -1,10 +1,10 @@
 """When a second pod is asked while the first is silent, and what becomes of both."""
 
 import asyncio
-from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings, strategies as st
+from msgspec.structs import replace
 
 from headgate_api.snapshot import DeadlineBody, HedgingBody, OutlierBody, RetryBody
 from headgate_gateway.calls.adapter import Form
