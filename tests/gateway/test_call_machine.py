@@ -299,3 +299,14 @@ async def test_after_the_first_word_nobody_else_is_asked(script: str, stream: bo
         assert isinstance(again, Failed) == failed
         assert not spoken or asked == sum(g.hits)
         call.close()
+
+
+@given(st.floats(1000, 5000))
+@virtual
+async def test_a_connection_stops_resting_whatever_the_clock_shows(at: float) -> None:
+    """The clock's numbers are rounded: what is due must be due when it is looked at."""
+    async with ground(FINE) as g:
+        await asyncio.sleep(at - 1000)
+        g.rest()
+        await asyncio.sleep(5)
+        assert 0 == g.servers[0].open

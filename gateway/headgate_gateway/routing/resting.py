@@ -55,8 +55,8 @@ class Resting:
     def _retire(self) -> None:
         """Close those that have rested for too long, and come back for the next one."""
         loop = asyncio.get_running_loop()
-        oldest = loop.time() - LONGEST
-        late = [one for one in self._connections if one.rests_since <= oldest]
+        now = loop.time()
+        late = [one for one in self._connections if one.rests_since + LONGEST <= now]
         self._connections = self._connections[len(late) :]
         for connection in late:
             connection.close()
