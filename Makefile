@@ -96,6 +96,10 @@ bench-control: venv ## the control plane: convergence, writes at rest, memory, a
 	$(BIN)/headgate cluster binaries
 	@$(BIN)/python -m bench.control
 
+.PHONY: bench-aiperf
+bench-aiperf: venv ## NVIDIA's AIPerf as a client of the gateway: that it finds no fault
+	@$(BIN)/python -m bench.aiperf
+
 .PHONY: bench-gateway
 bench-gateway: venv ## the gateway on one core, beside nginx and HAProxy: CPU, latency, streams, memory
 	@$(BIN)/python -m bench.gateway_load
