@@ -191,7 +191,7 @@ class SqliteStore:
 
     def _salvage(self, batch: Batch) -> None:
         """Without the claims it may work. If not, at least what is over must not run again."""
-        rest = Batch(batch.finished, batch.released)
+        rest = Batch(finished=batch.finished, released=batch.released)
         try:
             self._run(rest)
         except FAULTS as error:

@@ -68,11 +68,15 @@ KEPT_SHARE: Final = 0.8
 
 @dataclass(slots=True)
 class Batch:
-    """What is asked at once. Claims come last: no key may look held that was let go."""
+    """What is asked at once, in the order in which it is done.
 
+    Nobody renews what has ended, so renewals come first: else one would take the key of a request
+    that ended right after it. Claims come last: no key may look held that was let go.
+    """
+
+    renewed: list[Claim] = field(default_factory=list)
     finished: list[tuple[Claim, Outcome]] = field(default_factory=list)
     released: list[Claim] = field(default_factory=list)
-    renewed: list[Claim] = field(default_factory=list)
     claims: list[Claim] = field(default_factory=list)
 
 
@@ -124,12 +128,12 @@ class Table:
         now = self._clock()
         self._db.execute("BEGIN IMMEDIATE")
         try:
+            if batch.renewed:
+                self._renew(batch.renewed, now)
             if batch.finished:
                 self._finish(batch.finished, now)
             if batch.released:
                 self._release(batch.released)
-            if batch.renewed:
-                self._renew(batch.renewed, now)
             found = self._claim(batch.claims, now) if batch.claims else []
             if now >= self._purge_at or self._purge_at > now + PURGE_SECONDS:
                 self._purge(now)
