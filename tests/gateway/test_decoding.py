@@ -4,12 +4,15 @@ import itertools
 import json
 from typing import Any
 
+import pytest
 from hypothesis import given, strategies as st
+from msgspec.structs import replace
 
 from headgate_gateway.calls import sse
 from headgate_gateway.calls.adapter import Form, Sampling, Task
 from headgate_gateway.calls.adapters import ADAPTERS
 from headgate_gateway.calls.events import End, Failed, Reasoning, Text, ToolCall
+from headgate_gateway.calls.failures import INVALID
 
 TASK = Task(endpoint="chat/completions", prompt="prompt", sampling=Sampling(max_tokens=100))
 TEXTS = st.lists(st.text(st.characters(exclude_categories=["Cs"])), max_size=8)
@@ -153,3 +156,67 @@ def test_an_openai_server_s_answer_does_not_depend_on_where_bytes_are_cut(
     texts = "".join(delta.get("content", "") for delta in deltas)
     if "invalid_output" not in whole[-1]:
         assert texts == "".join(part[1] for part in whole if part[0] == "Text")
+
+
+DEEP = b"[" * 200_000
+
+
+def vectors(packed: str, prompt_tokens: int = 1) -> bytes:
+    """What an OpenAI server answers to one text."""
+    data = [{"index": 0, "embedding": packed}]
+    return json.dumps({"data": data, "usage": {"prompt_tokens": prompt_tokens}}).encode()
+
+
+def tensors(num_input_tokens: bytes) -> bytes:
+    """What Triton answers to one text."""
+    found = {"embedding": b"\0\0\x80?", "num_input_tokens": num_input_tokens}
+    types = {"embedding": "FP32", "num_input_tokens": "INT32"}
+    outputs = [
+        {
+            "name": name,
+            "datatype": types[name],
+            "shape": [1],
+            "parameters": {"binary_data_size": len(tensor)},
+        }
+        for name, tensor in found.items()
+    ]
+    return json.dumps({"outputs": outputs}).encode() + b"".join(found.values())
+
+
+@pytest.mark.parametrize(
+    ("runtime", "endpoint", "raw"),
+    [
+        ("triton-llmapi", "chat/completions", b'data: {"a":' + DEEP + b"\n\n"),
+        ("triton-python", "chat/completions", b'data: {"a":' + DEEP + b"\n\n"),
+        ("trtllm-serve", "chat/completions", b'data: {"a":' + DEEP + b"\n\n"),
+        ("trtllm-serve", "chat/completions", b'data: {"error":' + DEEP + b"\n\n"),
+        ("triton-python", "embeddings", b'{"a":' + DEEP),
+        ("triton-python", "embeddings", b'{"a":' + DEEP + b"]" * 200_000 + b"}"),
+        ("trtllm-serve", "embeddings", b'{"a":' + DEEP),
+        (
+            "triton-llmapi",
+            "chat/completions",
+            b'data: {"text_output":"a","num_input_tokens":-1}\n\n',
+        ),
+        (
+            "triton-python",
+            "chat/completions",
+            b'data: {"num_output_tokens":9223372036854775808}\n\n',
+        ),
+        ("trtllm-serve", "chat/completions", b'data: {"usage":{"prompt_tokens":-1}}\n\n'),
+        ("trtllm-serve", "chat/completions", b'data: {"usage":{"completion_tokens":1e30}}\n\n'),
+        ("trtllm-serve", "embeddings", vectors("AACAPw==", prompt_tokens=-1)),
+        ("trtllm-serve", "embeddings", vectors("AACA")),
+        ("trtllm-serve", "embeddings", vectors("")),
+        ("trtllm-serve", "embeddings", vectors("\N{DIGIT ONE}\N{SUPERSCRIPT TWO}")),
+        ("triton-python", "embeddings", tensors(num_input_tokens=b"123")),
+        ("triton-python", "embeddings", tensors(num_input_tokens=b"\xff\xff\xff\xff")),
+    ],
+)
+def test_json_without_bottom_and_counts_that_nobody_can_count_are_no_answer(
+    runtime: str, endpoint: Any, raw: bytes
+) -> None:
+    reader = ADAPTERS[runtime].reader(replace(TASK, endpoint=endpoint, inputs=("text",)))
+
+    assert INVALID == [*reader.feed(raw), *reader.end()][0]
+    assert reader.error

@@ -4,7 +4,7 @@ A call yields any number of `Text`, `Reasoning`, `ToolCall`, `Vectors` and `Wait
 one `End` or `Failed`. They are structs, not dataclasses: one is made for every token.
 """
 
-from typing import Final, Literal, TypeAlias
+from typing import Annotated, Final, Literal, TypeAlias
 
 import msgspec
 from msgspec import Struct
@@ -12,6 +12,10 @@ from msgspec import Struct
 from headgate_gateway.refusals import Refusal
 
 FinishReason: TypeAlias = Literal["stop", "length", "tool_calls", "content_filter"]
+Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
+"""Tokens as a model server counts them. What it charges is charged, so nothing else is believed."""
+NO_JSON: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What decoding raises for what is no JSON, not the right one, or nested without a bottom."""
 
 
 class Text(Struct, frozen=True):

@@ -10,7 +10,7 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from headgate_gateway.calls.adapter import Check, Form, Reader
-from headgate_gateway.calls.events import End, Event, Failed, Text, ToolCall, Usage
+from headgate_gateway.calls.events import NO_JSON, End, Event, Failed, Text, ToolCall, Usage
 from headgate_gateway.calls.failures import INVALID, INVALID_OUTPUT
 from headgate_gateway.calls.toolcalls import ToolCalls
 
@@ -169,7 +169,7 @@ def valid(text: str, check: Check) -> bool:
     """Say whether `text` is JSON that passes the check."""
     try:
         return check(_DECODE(text))
-    except (msgspec.DecodeError, RecursionError):
+    except NO_JSON:
         return False
 
 

@@ -1,6 +1,5 @@
 """Answers of an OpenAI server's `/v1/embeddings`."""
 
-import binascii
 from base64 import b64decode
 from collections.abc import Sequence
 from typing import Final
@@ -8,7 +7,7 @@ from typing import Final
 import msgspec
 
 from headgate_gateway.calls.adapter import Task
-from headgate_gateway.calls.events import End, Event, Usage, Vectors
+from headgate_gateway.calls.events import NO_JSON, Count, End, Event, Usage, Vectors
 from headgate_gateway.calls.failures import INVALID
 
 LONGEST: Final = 96 * 1024 * 1024
@@ -21,7 +20,7 @@ class _Row(msgspec.Struct):
 
 
 class _Counts(msgspec.Struct):
-    prompt_tokens: int = 0
+    prompt_tokens: Count = 0
 
 
 class _Answer(msgspec.Struct):
@@ -49,10 +48,17 @@ class OpenAIEmbeddingReader:
     def end(self) -> Sequence[Event]:
         try:
             answer = _DECODE(self._body)
-            rows = {row.index: b64decode(row.embedding, validate=True) for row in answer.data}
-            vectors = tuple(rows[index] for index in range(self._count))
-        except (msgspec.MsgspecError, UnicodeDecodeError, binascii.Error, KeyError) as error:
+            vectors = _vectors(answer.data, self._count)
+        except (KeyError, ValueError, *NO_JSON) as error:
             self.error = f"{type(error).__name__}: {error}"
             return (INVALID,)
         self.usage = Usage(answer.usage.prompt_tokens, 0)
         return (Vectors(vectors), End("stop", self.usage))
+
+
+def _vectors(found: list[_Row], count: int) -> tuple[bytes, ...]:
+    rows = {row.index: b64decode(row.embedding, validate=True) for row in found}
+    vectors = tuple(rows[index] for index in range(count))
+    if {len(vector) for vector in vectors} != {len(vectors[0]) // 4 * 4 or 4}:
+        raise ValueError("the vectors are not FP32, or not of one length")
+    return vectors

@@ -9,6 +9,8 @@ from msgspec import Raw, Struct
 from headgate_gateway.calls import sse
 from headgate_gateway.calls.adapter import Task
 from headgate_gateway.calls.events import (
+    NO_JSON,
+    Count,
     End,
     Event,
     Failed,
@@ -62,16 +64,16 @@ class _Choice(Struct):
 
 
 class _InputDetails(Struct, gc=False):
-    cached_tokens: int | None = None
+    cached_tokens: Count | None = None
 
 
 class _OutputDetails(Struct, gc=False):
-    reasoning_tokens: int | None = None
+    reasoning_tokens: Count | None = None
 
 
 class _Usage(Struct, gc=False):
-    prompt_tokens: int = 0
-    completion_tokens: int | None = 0
+    prompt_tokens: Count = 0
+    completion_tokens: Count | None = 0
     prompt_tokens_details: _InputDetails | None = None
     completion_tokens_details: _OutputDetails | None = None
 
@@ -157,7 +159,7 @@ class OpenAIReader:
             return
         try:
             chunk = _DECODE(data)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        except NO_JSON as error:
             self.error = str(error)
             events.append(INVALID)
             return
@@ -215,7 +217,7 @@ class OpenAIReader:
             return "a call of a tool that was not offered"
         try:
             _OBJECT(arguments)
-        except (msgspec.MsgspecError, RecursionError) as error:
+        except NO_JSON as error:
             return f"arguments of a tool call: {error}"
         return None
 

@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-from headgate_gateway.calls.events import End, Event, Text, ToolCall, Usage
+from headgate_gateway.calls.events import NO_JSON, End, Event, Text, ToolCall, Usage
 from headgate_policy.tools import Dialect
 
 _STRUCTURE: Final = re.compile(r'["{}\[\]]')
@@ -199,7 +199,7 @@ class ToolCalls:
         try:
             found = _CALLS(text) if text.lstrip().startswith("[") else [_CALL(text)]
             told = [(call.name, _arguments(call)) for call in found]
-        except msgspec.MsgspecError:
+        except NO_JSON:
             return []
         if any(name not in self._offered for name, _ in told):
             return []
@@ -230,7 +230,7 @@ def _undecided(text: str, mark: str) -> int:
 
 
 def _arguments(call: _Call) -> str:
-    """Return the JSON text of the arguments, checked. Raises `msgspec.MsgspecError`."""
+    """Return the JSON text of the arguments, checked. Raises one of `NO_JSON`."""
     text = (bytes(call.arguments) or bytes(call.parameters) or b"{}").decode()
     if text.startswith('"'):
         text = _STRING(text)  # some models write JSON within JSON

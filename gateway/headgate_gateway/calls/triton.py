@@ -13,7 +13,16 @@ import msgspec
 
 from headgate_gateway.calls import sse
 from headgate_gateway.calls.adapter import Reader, Task, post
-from headgate_gateway.calls.events import End, Event, Failed, FinishReason, Text, Usage
+from headgate_gateway.calls.events import (
+    NO_JSON,
+    Count,
+    End,
+    Event,
+    Failed,
+    FinishReason,
+    Text,
+    Usage,
+)
 from headgate_gateway.calls.failures import CUT, INVALID, failure
 from headgate_gateway.calls.filters import in_form
 from headgate_gateway.calls.triton_embedding import EmbeddingReader, embedding_fields
@@ -32,8 +41,8 @@ class _Reply(msgspec.Struct, gc=False):
 
     text_output: str = ""
     finish_reason: str | None = None
-    num_input_tokens: int | None = None
-    num_output_tokens: int | None = None
+    num_input_tokens: Count | None = None
+    num_output_tokens: Count | None = None
     error: str | None = None
 
 
@@ -85,7 +94,7 @@ class _Reading:
     def _decode(self, data: bytes) -> _Reply | Failed:
         try:
             reply = _DECODE(data)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        except NO_JSON as error:
             self.error = str(error)
             return INVALID
         if reply.error is not None:

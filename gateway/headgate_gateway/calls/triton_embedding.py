@@ -14,7 +14,7 @@ from typing import Any, Final
 import msgspec
 
 from headgate_gateway.calls.adapter import Task
-from headgate_gateway.calls.events import End, Event, Failed, Usage, Vectors
+from headgate_gateway.calls.events import NO_JSON, End, Event, Failed, Usage, Vectors
 from headgate_gateway.calls.failures import INVALID
 from headgate_gateway.refusals import Code, Refusal
 
@@ -73,12 +73,11 @@ class EmbeddingReader:
         try:
             tensors = _tensors(body)
             rows = _rows(tensors["embedding"], len(self._task.inputs))
-        except (KeyError, ValueError, msgspec.MsgspecError) as error:
+            if "num_input_tokens" in tensors:
+                self.usage = Usage(_sum(tensors["num_input_tokens"]), 0)
+        except (KeyError, ValueError, *NO_JSON) as error:
             self.error = f"{type(error).__name__}: {error}"
             return (INVALID,)
-        if "num_input_tokens" in tensors:
-            counts = tensors["num_input_tokens"]
-            self.usage = Usage(sum(struct.unpack(f"<{len(counts) // 4}i", counts)), 0)
         if (wanted := self._task.dimensions) is not None:
             if wanted * 4 > len(rows[0]):
                 return (DIMENSIONS,)
@@ -111,6 +110,15 @@ def _rows(tensor: bytes, count: int) -> list[bytes]:
     if rest or size % 4 or not size:
         raise ValueError("the vectors are not as many as the texts")
     return [tensor[at : at + size] for at in range(0, len(tensor), size)]
+
+
+def _sum(tensor: bytes) -> int:
+    if len(tensor) % 4:
+        raise ValueError("num_input_tokens is cut")
+    counts = struct.unpack(f"<{len(tensor) // 4}i", tensor)
+    if min(counts, default=0) < 0:
+        raise ValueError("num_input_tokens is negative")
+    return sum(counts)
 
 
 def shortened(row: bytes, dimensions: int) -> bytes:
