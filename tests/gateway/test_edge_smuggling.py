@@ -302,3 +302,18 @@ async def test_sizes_are_refused_to_the_byte() -> None:
     assert b"200" == await answer(GET + HOST + 2 * b"a: b\r\n" + b"\r\n")
     assert b"431" == await answer(GET + HOST + 3 * b"a: b\r\n" + b"\r\n")
     assert b"431" == await answer(GET + HOST + b"a: b\r\nc: d\r\ne: f\r\n\r\n")
+
+
+@pytest.mark.parametrize("piece", [1_000, 16 * 1024, 64 * 1024])
+async def test_the_size_of_a_head_counts_whatever_pieces_it_comes_in(piece: int) -> None:
+    async def answer(length: int) -> bytes:
+        head = GET + HOST + b"a: " + length * b"b" + b"\r\n\r\n"
+        client = Client(make_edge())
+        for start in range(0, len(head), piece):
+            await client.send(head[start : start + piece])
+        client.leave()
+        return client.wire.data[9:12]
+
+    assert b"200" == await answer(32_000)
+    assert b"431" == await answer(32 * 1024)
+    assert b"431" == await answer(40_000)

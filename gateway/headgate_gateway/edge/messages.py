@@ -197,7 +197,7 @@ class Reader:
             self._body = b""
 
     def _is_long(self, headers: dict[bytes, bytes]) -> bool:
-        if self._size + self._slice <= self._limits.head_bytes:
-            return False  # so small is all that was read
+        if self._size + self._slice + SLICE <= self._limits.head_bytes:
+            return False  # so small is all that was read, the first slice included
         size = sum(len(name) + len(value) for name, value in headers.items())
         return size + len(self._url) > self._limits.head_bytes
