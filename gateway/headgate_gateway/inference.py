@@ -7,7 +7,8 @@ from typing import Final
 
 from headgate_api.snapshot import Cohort
 from headgate_gateway.calls.call import Ask, Backends, Call
-from headgate_gateway.calls.events import End, Failed, Waiting
+from headgate_gateway.calls.events import MOST_KEPT, End, Failed, Waiting, weight
+from headgate_gateway.calls.failures import INVALID
 from headgate_gateway.edge.errors import JSON, refuse, respond
 from headgate_gateway.edge.exchange import Exchange, Headers
 from headgate_gateway.idempotency.keyed import HEADER, Idempotency, leave
@@ -159,6 +160,7 @@ class Answer:
 
     async def _plain(self, call: Call, surface: Surface) -> None:
         whole: Whole | None = None
+        kept = 0
         while True:
             event = await call.next()
             if isinstance(event, Failed):
@@ -175,6 +177,9 @@ class Answer:
                 return
             self._note_first()
             whole.add(event)
+            kept += weight(event)
+            if kept > MOST_KEPT:
+                call.stop(INVALID.refusal)
 
     async def _refuse(self, refusal: Refusal) -> None:
         self.outcome.fail(refusal.code, refusal.status)

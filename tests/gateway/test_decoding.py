@@ -220,3 +220,45 @@ def test_json_without_bottom_and_counts_that_nobody_can_count_are_no_answer(
 
     assert INVALID == [*reader.feed(raw), *reader.end()][0]
     assert reader.error
+
+
+def openai_delta(**delta: Any) -> bytes:
+    return stream([{"choices": [{"delta": delta}]}], "\n", ascii_only=True)
+
+
+def openai_call(index: int, arguments: str) -> bytes:
+    call = {"index": index, "function": {"name": "clock", "arguments": arguments}}
+    return openai_delta(tool_calls=[call])
+
+
+PIECE = "x" * 1_000_000
+HELD = Form(offered=("clock",), arguments={}, check=lambda value: True, hold=True)
+CALLED = Form(offered=("clock",), arguments={}, must_call=True, hold=False)
+
+
+@pytest.mark.parametrize(
+    ("form", "first", "more"),
+    [
+        (CALLED, openai_call(0, ""), openai_call(0, PIECE)),
+        (CALLED, openai_delta(content=PIECE), openai_delta(content=PIECE)),
+        (CALLED, openai_delta(reasoning_content=PIECE), openai_delta(reasoning_content=PIECE)),
+        (HELD, openai_delta(reasoning_content=PIECE), openai_delta(reasoning_content=PIECE)),
+        (HELD, openai_delta(content=PIECE), openai_delta(content=PIECE)),
+    ],
+)
+def test_nothing_is_held_without_end(form: Form, first: bytes, more: bytes) -> None:
+    reader = ADAPTERS["trtllm-serve"].reader(replace(OFFERS, form=form))
+    given = [*reader.feed(first)]
+    fed = 0
+    while not given and fed < 100:
+        given += reader.feed(more)
+        fed += 1
+
+    assert [INVALID] == given
+
+
+def test_calls_without_number_are_no_answer() -> None:
+    reader = ADAPTERS["trtllm-serve"].reader(replace(OFFERS, form=CALLED))
+    raw = b"".join(openai_call(number, "{}") for number in range(2000))
+
+    assert INVALID == [*reader.feed(raw)][-1]

@@ -270,3 +270,15 @@ async def test_a_pod_that_dies_under_a_stream_is_an_error_in_it(start: Start) ->
 
 
 # Clients that leave
+
+
+@pytest.mark.parametrize("runtime", ["triton-python", "trtllm-serve"])
+async def test_a_plain_answer_without_end_is_given_up(start: Start, runtime: str) -> None:
+    word, piece = b"Good", b"Good" * 200_000
+    first, *_ = DIALECTS[runtime]
+    running = await start(
+        says(*100 * [first.replace(word, piece)]), entries=serving(runtime, STRICT)
+    )
+
+    assert "502 upstream_invalid" == await Client(running, stream=False).post()
+    assert at_rest(running)

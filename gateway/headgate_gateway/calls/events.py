@@ -81,3 +81,20 @@ class Failed(Struct, frozen=True):
 
 WAITING: Final = Waiting()
 Event: TypeAlias = Text | Reasoning | ToolCall | Vectors | Waiting | End | Failed
+
+
+MOST_KEPT: Final = 32 * 1024 * 1024
+"""Bytes of one answer that are kept until it can be given. Who writes more has run wild."""
+OVERHEAD: Final = 200
+"""Bytes that an event takes, however small it is."""
+
+
+def weight(event: Event) -> int:
+    """Tell how many bytes an event takes while it is kept, roughly."""
+    match event:
+        case Text(text, logprobs):
+            return OVERHEAD + len(text) + sum(map(len, logprobs))
+        case Reasoning(text) | ToolCall(arguments=text):
+            return OVERHEAD + len(text)
+        case _:  # readers see to the size of vectors
+            return OVERHEAD

@@ -10,7 +10,17 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from headgate_gateway.calls.adapter import Check, Form, Reader
-from headgate_gateway.calls.events import NO_JSON, End, Event, Failed, Text, ToolCall, Usage
+from headgate_gateway.calls.events import (
+    MOST_KEPT,
+    NO_JSON,
+    End,
+    Event,
+    Failed,
+    Text,
+    ToolCall,
+    Usage,
+    weight,
+)
 from headgate_gateway.calls.failures import INVALID, INVALID_OUTPUT
 from headgate_gateway.calls.toolcalls import ToolCalls
 
@@ -65,6 +75,7 @@ class MustCall:
 
     def __init__(self) -> None:
         self._held: list[Event] = []
+        self._kept = 0  # bytes of it
         self._called = False
 
     def take(self, event: Event) -> Sequence[Event]:
@@ -73,6 +84,9 @@ class MustCall:
         if isinstance(event, End) and event.finish_reason == "stop":
             return (INVALID_OUTPUT,)
         self._held.append(event)
+        self._kept += weight(event)
+        if self._kept > MOST_KEPT:
+            return (INVALID,)
         if isinstance(event, (ToolCall, End)):
             self._called = True
             return self._held
@@ -107,6 +121,7 @@ class TextFits:
         self._held: list[Event] = []
         self._text: list[str] = []
         self._length = 0
+        self._kept = 0  # bytes of what is held
         self._called = False
 
     def take(self, event: Event) -> Sequence[Event]:
@@ -129,7 +144,8 @@ class TextFits:
         if not self._hold:
             return (event,)
         self._held.append(event)
-        return ()
+        self._kept += weight(event)
+        return (INVALID,) if self._kept > MOST_KEPT else ()
 
     def _right(self, reason: str) -> bool:
         # What a limit cut says so by its reason, and a call of a tool is no answer yet.

@@ -9,7 +9,9 @@ from msgspec import Raw, Struct
 from headgate_gateway.calls import sse
 from headgate_gateway.calls.adapter import Task
 from headgate_gateway.calls.events import (
+    MOST_KEPT,
     NO_JSON,
+    OVERHEAD,
     Count,
     End,
     Event,
@@ -86,6 +88,9 @@ class _Chunk(Struct):
     error: Any = None
 
 
+MOST_CALLS: Final = 1024
+"""Of tools, in one answer."""
+
 _DECODE: Final = msgspec.json.Decoder(_Chunk).decode
 _OBJECT: Final = msgspec.json.Decoder(dict[str, Any]).decode
 
@@ -109,6 +114,7 @@ class OpenAIReader:
         self._reason: str | None = None
         self._calls: dict[int, _Growing] = {}  # the last one may still grow
         self._given = 0  # of them
+        self._kept = 0  # bytes of them, roughly
         self._chunks = 0
         self._told: _Usage | None = None
         self.error = ""
@@ -185,6 +191,10 @@ class OpenAIReader:
         if delta is not None and delta.tool_calls:
             for part in delta.tool_calls:
                 self._grow(part)
+            if self._kept > MOST_KEPT or len(self._calls) > MOST_CALLS:
+                self.error = "calls of tools without end"
+                events.append(INVALID)
+                return
             self._give(events, len(self._calls) - 1)
             if self._given == self._most:
                 events.append(End("tool_calls", self.usage))
@@ -195,7 +205,9 @@ class OpenAIReader:
             call = self._calls[part.index] = _Growing(part.id or new_id())
         if part.function is not None:
             call.name = part.function.name or call.name
-            call.arguments.append(part.function.arguments or "")
+            arguments = part.function.arguments or ""
+            call.arguments.append(arguments)
+            self._kept += OVERHEAD + len(arguments)
 
     def _give(self, events: list[Event], until: int, *, cut: bool = False) -> None:
         """Give the calls that are whole, the first `until`. One that a limit cut is left out."""
