@@ -83,7 +83,7 @@ class Answer:
     def __init__(self, shared: Inference, exchange: Exchange) -> None:
         self._shared = shared
         self.exchange = exchange
-        self._clock = asyncio.get_running_loop().time
+        self._clock = time.monotonic  # as the loop's, which stands still within a turn
         self.request = shared.snapshots.request(
             exchange, shared.sampler.begin(exchange.head.headers), time.time(), self._clock()
         )

@@ -209,6 +209,15 @@ async def test_a_key_may_be_any_255_printable_characters(
     assert 1 == requests(running)
 
 
+async def test_no_stage_ends_before_it_begins(start: Start) -> None:
+    running = await start(saying("Hi"))
+    for answer in [await ask(running) for _ in range(20)]:
+        timing = answer.headers[b"server-timing"].decode()
+        names = [part.partition(";")[0] for part in timing.split(", ")]
+        assert ["identity", "parse", "idempotency", "call"] == names
+        assert "-" not in timing
+
+
 async def test_without_a_store_a_key_is_refused_and_not_ignored(start: Start) -> None:
     running = await start(saying("Hi"))
     answer = await ask(running)
