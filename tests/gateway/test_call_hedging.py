@@ -80,7 +80,7 @@ async def test_when_both_fail_the_client_hears_of_the_last_failure() -> None:
 
 @virtual
 async def test_a_request_is_not_asked_three_times_for_a_retry_and_a_hedge() -> None:
-    async with ground("0.2 cut", "5 Late end", FINE) as g:
+    async with ground("0.2 cut", "5 Late end", "5 Late end") as g:
         await g.earn(AFTER_1S)
         answer = await g.ask(hedging=AFTER_1S)
 
@@ -116,6 +116,7 @@ async def test_too_little_time_is_not_spent_on_a_second_pod() -> None:
     async with ground(*["1.5 Fine end"] * 3) as g:
         await asyncio.gather(*(g.ask(hedging=AFTER_1S) for _ in range(30)))
         before = sum(g.hits)
+        await g.earn(AFTER_1S)
         await g.ask(hedging=AFTER_1S, headers={b"x-request-timeout-ms": b"2300"})
 
     assert 1 == sum(g.hits) - before

@@ -152,6 +152,26 @@ async def test_a_stale_connection_costs_no_try_once() -> None:
 
 
 @virtual
+async def test_a_try_that_costs_nothing_leaves_the_others() -> None:
+    async with ground(["cut", "head cut", FINE]) as g:
+        g.rest()
+        answer = await g.ask(retries=RetryBody(max_attempts=2))
+
+    assert ["stale", "upstream_lost", "ok"] == answer.results
+
+
+@virtual
+async def test_a_retry_that_fits_no_more_when_its_time_has_come_says_what_had_failed() -> None:
+    async with ground("!503/6") as g:
+        call = g.call(policy=SHORT)
+        for _ in range(20):  # others have seen how slow the model has become
+            asyncio.get_running_loop().call_later(3, g.traffic.first_text.add, 6.0, 1003.0)
+        answer = await g.read(call)
+
+    assert ("upstream_unavailable", 6.0) == (answer.code, answer.seconds)
+
+
+@virtual
 async def test_a_pod_that_fails_on_a_new_connection_too_has_failed() -> None:
     async with ground("cut") as g:
         g.rest()
