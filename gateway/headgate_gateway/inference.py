@@ -2,8 +2,9 @@
 
 import asyncio
 import time
+from collections.abc import Coroutine
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from headgate_api.snapshot import Cohort
 from headgate_gateway.calls.call import Ask, Backends, Call
@@ -54,22 +55,8 @@ class Inference:
     requests: dict[str, Request] = field(default_factory=dict)  # in work, by id
     calls: set[Call] = field(default_factory=set)  # in work
 
-    async def __call__(self, exchange: Exchange) -> None:
-        answer = Answer(self, exchange)
-        self.requests[exchange.id] = answer.request
-        try:
-            await answer.give()
-        except asyncio.CancelledError as cancelled:
-            answer.outcome.code = "client_closed"
-            answer.request.timeline.left = next(iter(cancelled.args), None)
-            raise
-        except Exception:  # the service counts it and tells the client
-            answer.outcome.fail(Code.INTERNAL_ERROR, 500)
-            raise
-        finally:
-            del self.requests[exchange.id]
-            leave(answer.exchange)
-            answer.tell()
+    def __call__(self, exchange: Exchange) -> Coroutine[Any, Any, None]:
+        return Answer(self, exchange).give()
 
     def stop(self, refusal: Refusal) -> None:
         """End every call now; clients are told why."""
@@ -79,6 +66,8 @@ class Inference:
 
 class Answer:
     """One answer while it is given."""
+
+    __slots__ = ("_call", "_clock", "_shared", "exchange", "outcome", "request")
 
     def __init__(self, shared: Inference, exchange: Exchange) -> None:
         self._shared = shared
@@ -92,35 +81,50 @@ class Answer:
 
     async def give(self) -> None:
         shared, request = self._shared, self.request
+        shared.requests[request.id] = request
+        try:
+            verdict = await self._decide()
+            if verdict is PASS:
+                await self._serve()
+            elif isinstance(verdict, Refusal):
+                await self._refuse(verdict)
+            else:
+                self.outcome.status, self.outcome.idempotency = 200, "replayed"
+                await replay(self.exchange, verdict, *self._labels("idempotency"))
+        except asyncio.CancelledError as cancelled:
+            self.outcome.code = "client_closed"
+            request.timeline.left = next(iter(cancelled.args), None)
+            raise
+        except Exception:  # the service counts it and tells the client
+            self.outcome.fail(Code.INTERNAL_ERROR, 500)
+            raise
+        finally:
+            if self._call is not None:
+                shared.calls.discard(self._call)
+                self._call.close()
+            del shared.requests[request.id]
+            leave(self.exchange)
+            request.timeline.ended = self._clock()
+            shared.teller.tell(request, self._call, self.outcome)
+
+    async def _decide(self) -> Verdict | Kept:
+        shared, request = self._shared, self.request
         if len(shared.calls) >= shared.most:
-            await self._refuse(OVERLOADED)
-            return
+            return OVERLOADED
         verdict = await shared.entry.ask(request)
         if verdict is PASS and HEADER in request.head.headers:
             entered = await self._enter()
-            if isinstance(entered, Kept):
-                self.outcome.status, self.outcome.idempotency = 200, "replayed"
-                await replay(self.exchange, entered, *self._labels("idempotency"))
-                return
-            verdict = entered
-        if verdict is PASS:
-            verdict = await shared.pipeline.ask(request)
-        if verdict is not PASS:
-            await self._refuse(verdict)
-            return
+            if entered is not PASS:
+                return entered
+        return verdict if verdict is not PASS else await shared.pipeline.ask(request)
+
+    def _serve(self) -> Coroutine[Any, Any, None]:
+        shared, request = self._shared, self.request
         request.tables = NO_TABLES  # a long stream must not keep old policies in memory
         call = self._call = Call(shared.backends, ask(request), request.timeline)
         shared.calls.add(call)
-        try:
-            surface = SURFACES[request.head.path]
-            await (self._stream if request.asked.streams else self._plain)(call, surface)
-        finally:
-            shared.calls.discard(call)
-            call.close()
-
-    def tell(self) -> None:
-        self.request.timeline.ended = self._clock()
-        self._shared.teller.tell(self.request, self._call, self.outcome)
+        surface = SURFACES[request.head.path]
+        return (self._stream if request.asked.streams else self._plain)(call, surface)
 
     async def _enter(self) -> Verdict | Kept:
         """Let one request with this Idempotency-Key through; from here on it leaves a record."""
@@ -140,7 +144,10 @@ class Answer:
         stream: Stream | None = None
         opening = b""  # what comes first, until it leaves together with something
         while True:
-            event = await call.next()
+            event = call.take()
+            if event is None:
+                await call.news()
+                continue
             if isinstance(event, Failed):
                 await self._refuse(event.refusal)
                 return
@@ -162,7 +169,10 @@ class Answer:
         whole: Whole | None = None
         kept = 0
         while True:
-            event = await call.next()
+            event = call.take()
+            if event is None:
+                await call.news()
+                continue
             if isinstance(event, Failed):
                 await self._refuse(event.refusal)
                 return

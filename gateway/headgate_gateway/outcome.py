@@ -39,8 +39,7 @@ STOPPED: Final = frozenset(
 _ENCODER: Final = msgspec.json.Encoder()
 
 
-@dataclass(slots=True)
-class Outcome:
+class Outcome(msgspec.Struct):
     """Written while the answer is given."""
 
     status: int = 0  # HTTP; 0: the client left before there was one

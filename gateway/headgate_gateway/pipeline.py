@@ -31,22 +31,24 @@ class Pipeline:
     def __init__(
         self, stages: Sequence[Stage], metrics: Metrics, clock: Callable[[], float]
     ) -> None:
-        self._stages = stages
+        self._stages = [(stage.name, stage.decide, stage) for stage in stages]
         self._refusals = metrics.refusals
         self._clock = clock
 
     async def ask(self, request: Request) -> Verdict:
-        ends = request.timeline.stages
-        for stage in self._stages:
-            verdict = stage.decide(request)
-            # A timer costs dozens of bare awaits, so only a stage that waits gets one.
-            if verdict is not PASS and not isinstance(verdict, Refusal):
-                verdict = await self._wait(stage, request, verdict)
-            ends.append((stage.name, self._clock()))
+        note, clock = request.timeline.stages.append, self._clock
+        for name, decide, stage in self._stages:
+            verdict = decide(request)
             if verdict is not PASS:
-                assert isinstance(verdict, Refusal)  # noqa: S101 - there is no third answer
-                self._refusals.of(stage.name, verdict.code).add()
-                return verdict
+                # A timer costs dozens of bare awaits, so only a stage that waits gets one.
+                if not isinstance(verdict, Refusal):
+                    verdict = await self._wait(stage, request, verdict)
+                if verdict is not PASS:
+                    assert isinstance(verdict, Refusal)  # noqa: S101 - there is no third answer
+                    note((name, clock()))
+                    self._refusals.of(name, verdict.code).add()
+                    return verdict
+            note((name, clock()))
         return PASS
 
     async def _wait(self, stage: Stage, request: Request, verdict: Awaitable[Verdict]) -> Verdict:

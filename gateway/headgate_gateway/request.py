@@ -1,6 +1,8 @@
 """One client call on its way through the pipeline."""
 
-from dataclasses import dataclass, field
+from typing import Any, Final
+
+from msgspec import Struct
 
 from headgate_api.snapshot import RouteBody
 from headgate_gateway.calls.adapter import Task
@@ -11,12 +13,13 @@ from headgate_gateway.routing.tables import Credential, Model, Route, Tables
 from headgate_gateway.telemetry.trace_context import Trace
 from headgate_gateway.timeline import Timeline
 
-DIRECT = RouteBody(models=(), targets=())
+DIRECT: Final = RouteBody(models=(), targets=())
 """The policy of models that no RoutingPolicy claims."""
+LATER: Final[Any] = None
+"""Of a field that its writer has not come to."""
 
 
-@dataclass(slots=True, kw_only=True)
-class Request:
+class Request(Struct, kw_only=True):
     """Filled in by the stages, in order. Every field has one writer, named here."""
 
     id: str  # the edge
@@ -27,12 +30,12 @@ class Request:
     now: float  # s since 1970; the edge
     trace: Trace  # the edge
     timeline: Timeline  # all
-    credential: Credential = field(init=False)  # identity
-    asked: Asked = field(init=False)  # parse
+    credential: Credential = LATER  # identity
+    asked: Asked = LATER  # parse
     route: Route | None = None  # routing; None: the name is a ModelDeployment's own
-    model: Model = field(init=False)  # routing
-    deadline: Deadline = field(init=False)  # deadline
-    task: Task = field(init=False)  # context
+    model: Model = LATER  # routing
+    deadline: Deadline = LATER  # deadline
+    task: Task = LATER  # context
 
     @property
     def policy(self) -> RouteBody:

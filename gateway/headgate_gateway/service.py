@@ -9,7 +9,6 @@ from urllib.parse import unquote
 
 import msgspec
 import structlog
-from structlog.contextvars import bind_contextvars
 
 from headgate_gateway.edge.errors import JSON, refuse, respond
 from headgate_gateway.edge.exchange import Exchange
@@ -21,6 +20,7 @@ from headgate_gateway.routing.choose_model import UNKNOWN
 from headgate_gateway.snapshots import Snapshots
 from headgate_gateway.streaming.bodies import model_body, model_list
 from headgate_gateway.streaming.surfaces import SURFACES
+from headgate_gateway.telemetry.logs import REQUEST_ID
 
 log = structlog.get_logger(__name__)
 
@@ -40,7 +40,7 @@ class Service:
     metrics: Metrics
 
     async def __call__(self, exchange: Exchange) -> None:
-        bind_contextvars(id=exchange.id)  # in all that this task logs
+        REQUEST_ID.set(exchange.id)  # in all that this task logs
         try:
             await self._answer(exchange)
         except Exception:  # the one place: counted, told, and never silent
@@ -49,18 +49,17 @@ class Service:
             if not exchange.closed:
                 await refuse(exchange, BUG)
 
-    async def _answer(self, exchange: Exchange) -> None:
+    def _answer(self, exchange: Exchange) -> Coroutine[Any, Any, None]:
         head = exchange.head
         handler, methods = self._find(head.path)
         if handler is None:
             sentence = "There is nothing at this URL."
-            await self._refuse(exchange, Refusal(Code.UNKNOWN_URL, 404, sentence))
-        elif head.method not in methods:
+            return self._refuse(exchange, Refusal(Code.UNKNOWN_URL, 404, sentence))
+        if head.method not in methods:
             allowed = ", ".join(methods)
             no = Refusal(Code.METHOD_NOT_ALLOWED, 405, f"This URL takes {allowed} only.")
-            await self._refuse(exchange, no, (b"allow", allowed.encode()))
-        else:
-            await handler(exchange)
+            return self._refuse(exchange, no, (b"allow", allowed.encode()))
+        return handler(exchange)
 
     def _find(self, path: str) -> tuple[Handler | None, tuple[str, ...]]:
         if path in SURFACES:

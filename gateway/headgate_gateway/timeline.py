@@ -4,13 +4,12 @@ Times are in s on the event loop's clock. Nothing is computed while the request 
 histograms, `Server-Timing` and the access log are made of these numbers afterwards.
 """
 
-from dataclasses import dataclass, field
+from msgspec import Struct
 
 from headgate_api.snapshot import Cohort
 
 
-@dataclass(slots=True)
-class Attempt:
+class Attempt(Struct):
     """One try against one model server."""
 
     pod: str
@@ -26,16 +25,15 @@ class Attempt:
     the connection had rested for too long, which says nothing about the pod."""
 
 
-@dataclass(slots=True)
-class Timeline:
+class Timeline(Struct):
     """Filled in as the request goes on."""
 
     started: float
-    stages: list[tuple[str, float]] = field(default_factory=list)
+    stages: list[tuple[str, float]] = []
     """Name and end of each stage; it began when the one before ended."""
     waits: str = ""
     """Name of the stage that it waits for, or last waited for. Others take no time to be seen."""
-    attempts: list[Attempt] = field(default_factory=list)
+    attempts: list[Attempt] = []
     first_text: float | None = None
     """When the first text could be sent to the client."""
     left: float | None = None

@@ -14,7 +14,7 @@ from headgate_gateway.calls import attempt, stops
 from headgate_gateway.calls.adapter import Sampling, Task
 from headgate_gateway.calls.call import Ask, Backends, Call, Patience
 from headgate_gateway.calls.deadline import Deadline, deadline
-from headgate_gateway.calls.events import End, Failed, Text, Waiting
+from headgate_gateway.calls.events import End, Event, Failed, Text, Waiting
 from headgate_gateway.calls.traffic import Traffic
 from headgate_gateway.refusals import Refusal
 from headgate_gateway.routing.pods import Pod, Pods, Pool
@@ -169,7 +169,7 @@ class Ground:
         answer = Answer(clock(), call._timeline)
         try:
             while True:
-                match await call.next():
+                match await following(call):
                     case Text(text):
                         assert not answer.code
                         answer.text += text
@@ -229,6 +229,13 @@ class Ground:
             assert all(r.ended is not None for c in self.calls for r in c._timeline.attempts)
             assert all(r.result for c in self.calls for r in c._timeline.attempts)
         self._patches.close()
+
+
+async def following(call: Call) -> Event:
+    """Wait for the next event."""
+    while (event := call.take()) is None:
+        await call.news()
+    return event
 
 
 def ground(*scripts: str | Sequence[str] | Server, **more: Any) -> Ground:

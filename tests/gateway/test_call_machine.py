@@ -14,7 +14,7 @@ from headgate_gateway.calls.call import Call
 from headgate_gateway.calls.events import End, Failed, Text
 from headgate_gateway.refusals import Code, Refusal
 
-from .engine import FINE, SHORT, Answer, Ground, ground, virtual
+from .engine import FINE, SHORT, Answer, Ground, following, ground, virtual
 from .virtual import Server
 
 DRAINING = Refusal(Code.GATEWAY_DRAINING, 503, "This gateway stops.", retry_after=1)
@@ -108,10 +108,10 @@ async def test_a_call_that_was_stopped_before_it_began_asks_nobody() -> None:
 async def test_the_ending_is_said_again_to_whoever_asks_again() -> None:
     async with ground(FINE, "") as g:
         call = g.call()
-        while not isinstance(event := await call.next(), End):
+        while not isinstance(event := await following(call), End):
             pass
         call.stop(DRAINING)
-        assert event is await call.next()
+        assert event is await following(call)
         call.close()
 
 
@@ -286,7 +286,7 @@ async def test_after_the_first_word_nobody_else_is_asked(script: str, stream: bo
         call = g.call(stream=stream, policy=SHORT, retries=everything)
         spoken = failed = False
         while not failed:
-            match await call.next():
+            match await following(call):
                 case Text():
                     assert not failed
                     if not spoken:
@@ -295,7 +295,7 @@ async def test_after_the_first_word_nobody_else_is_asked(script: str, stream: bo
                     break
                 case Failed():
                     failed = True
-        again = await call.next()
+        again = await following(call)
         assert isinstance(again, Failed) == failed
         assert not spoken or asked == sum(g.hits)
         call.close()

@@ -7,7 +7,6 @@ from hashlib import sha256
 from typing import Any, get_args
 
 import pytest
-from structlog.contextvars import merge_contextvars
 from structlog.testing import capture_logs
 
 from headgate_api.snapshot import (
@@ -21,6 +20,7 @@ from headgate_api.snapshot import (
 )
 from headgate_gateway.calls.prompt import WritePrompt
 from headgate_gateway.edge.chat_request import Role
+from headgate_gateway.telemetry.logs import with_request_id
 from headgate_policy.chat import COMPILED
 from headgate_policy.snapshot import make_entry
 
@@ -363,7 +363,7 @@ async def test_all_that_is_logged_of_a_request_bears_its_id_and_none_of_its_text
     running = await start(saying("Hi"), entries=(MODEL, TENANT, safety()))
     written: list[bytes] = []
     running.gateway.inference.teller.write = written.append
-    with capture_logs(processors=[merge_contextvars]) as lines:
+    with capture_logs(processors=[with_request_id]) as lines:
         await asyncio.create_task(say(running, {"role": "user", "content": CARD}))
     lines += map(json.loads, written)
 
@@ -443,7 +443,8 @@ async def test_what_is_known_of_templates_is_bounded(start: Start) -> None:
     for text in templates:
         running.gateway.pods.put(pod("pod-1", uid=f"uid-m-{text}"))
         assert 200 == (await ask(running, model=f"m-{text}")).status
-    stage = next(s for s in running.gateway.inference.pipeline._stages if s.name == "context")
+    stages = running.gateway.inference.pipeline._stages
+    stage = next(stage for name, _, stage in stages if name == "context")
 
     assert isinstance(stage, WritePrompt)
     assert 10 == len(stage._compiled)

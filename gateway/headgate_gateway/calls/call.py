@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 import structlog
+from msgspec import Struct
 
 from headgate_api.snapshot import Cohort, HedgingBody, OutlierBody, RetryBody
 from headgate_gateway.calls.adapter import Task
@@ -47,8 +48,7 @@ class Patience:
     beat: float = 15.0  # between two signs of life
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ask:
+class Ask(Struct, frozen=True, kw_only=True):
     """What to ask, whom, and by which rules."""
 
     pool: Pool
@@ -74,7 +74,7 @@ class Backends:
 
 
 class Call:
-    """Ask `next()` until it gives `End` or `Failed`, then `close()`, whatever happened."""
+    """`take()` events until `End` or `Failed`, then `close()`, whatever happened."""
 
     __slots__ = (
         "_ask",
@@ -112,7 +112,7 @@ class Call:
         self._ask = ask
         self._timeline = timeline
         self._loop = asyncio.get_running_loop()
-        self._news: asyncio.Future[None] | None = None  # set while `next` waits
+        self._news: asyncio.Future[None] | None = None  # set while somebody waits
         self._timer: asyncio.TimerHandle | None = None
         self._due = 0.0  # when it rings
         self._stopped: Refusal | None = None
@@ -146,15 +146,15 @@ class Call:
     def cohort(self) -> Cohort | None:
         return self.last.cohort if self.last is not None else None
 
-    async def next(self) -> Event:
-        """Wait for the next event. All text that has come meanwhile is one `Text`."""
-        while True:
-            event = self._step(self._loop.time())
-            if event is not None:
-                return event
-            self._news = self._loop.create_future()
-            await self._news
-            self._news = None
+    def take(self) -> Event | None:
+        """Take the next event; None: wait for `news()`. All text that has come is one `Text`."""
+        self._news = None
+        return self._step(self._loop.time())
+
+    def news(self) -> asyncio.Future[None]:
+        """Wait until `take` may have something to say. No coroutine: that costs as much again."""
+        self._news = self._loop.create_future()
+        return self._news
 
     def stop(self, refusal: Refusal) -> None:
         """Let the call fail with `refusal`, now."""

@@ -6,7 +6,9 @@ and every model server is told how much of it is left.
 
 import re
 from collections.abc import Mapping
-from typing import Final, NamedTuple
+from typing import Final
+
+from msgspec import Struct
 
 from headgate_api.snapshot import DeadlineBody
 from headgate_gateway.calls.events import Failed
@@ -31,7 +33,7 @@ _SECONDS: Final = re.compile(rb"\d{1,8}(\.\d{1,9})?")
 SILENCE: Final = b"x-stainless-read-timeout"
 
 
-class Deadline(NamedTuple):
+class Deadline(Struct, frozen=True, gc=False):
     """When what must have happened; times are on the event loop's clock."""
 
     ends_at: float

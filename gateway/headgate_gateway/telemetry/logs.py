@@ -6,7 +6,8 @@ As structlog's own configuration, this is one for the process.
 import atexit
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
+from contextvars import ContextVar
 from typing import Any, Final
 
 import msgspec
@@ -16,6 +17,8 @@ from headgate_gateway.telemetry.lines import Lines
 
 _TELL: Final = structlog.get_logger(__name__)
 _lines: Lines | None = None
+REQUEST_ID: Final[ContextVar[str | None]] = ContextVar("request_id", default=None)
+"""Of the request that a task works at; stands in all that the task logs."""
 
 
 def configure_logs(fd: int | None = None) -> Lines:
@@ -25,7 +28,7 @@ def configure_logs(fd: int | None = None) -> Lines:
     atexit.register(lines.close)
     structlog.configure(
         processors=[
-            structlog.contextvars.merge_contextvars,
+            with_request_id,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
             structlog.processors.format_exc_info,
@@ -37,6 +40,15 @@ def configure_logs(fd: int | None = None) -> Lines:
     )
     logging.basicConfig(level=logging.WARNING, handlers=[_FromLibraries()], force=True)
     return lines
+
+
+def with_request_id(
+    _logger: object, _method: str, event: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    """Name the request in whose work something is logged. A processor, as structlog has them."""
+    if (request_id := REQUEST_ID.get()) is not None:
+        event["id"] = request_id
+    return event
 
 
 def write(line: bytes) -> None:
