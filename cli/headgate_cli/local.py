@@ -93,9 +93,10 @@ class Files:
         """
         self._seen = await asyncio.to_thread(self._signature)
         judged = await judge(self._paths, self._region)
+        if not judged.findings:
+            self._complain_of_unused(judged)
         if findings := self._findings(judged):
             raise TerminalError("nothing is served:\n" + "\n".join(map(str, findings)))
-        self._complain_of_unused(judged)
         await self._bring(judged)
 
     async def run(self) -> None:
@@ -149,9 +150,10 @@ class Files:
         }
         for found in self._upstreams:
             if (found.model, found.variant) not in known:
-                names = ", ".join(sorted({name for name, _ in known})) or "none"
-                said = f"--upstream {found.model}: the manifests have no such model"
-                raise TerminalError(f"{said} or variant; there are: {names}")
+                names = ", ".join(sorted(f"{n}/{v}" for n, v in known if v)) or "none"
+                name = f"{found.model}/{found.variant}".removesuffix("/")
+                said = f"--upstream {name}: the manifests have no such model or variant"
+                raise TerminalError(f"{said}; there are: {names}")
 
     async def _bring(self, judged: Judged) -> None:
         pods = {(pod.pool.namespace, pod.name): pod for pod in self._wanted(judged.entries)}

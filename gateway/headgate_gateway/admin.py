@@ -3,6 +3,7 @@
 An ordinary web framework: nothing on the data path knows it.
 """
 
+import socket
 from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
 from typing import Final, Literal, TypeAlias
@@ -17,7 +18,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from headgate_api.errors import HeadgateError
+from headgate_api.errors import HeadgateError, TerminalError
 from headgate_api.labels import GATEWAY_AUDIENCE
 from headgate_gateway.feedback import Feedback
 from headgate_gateway.snapshots import Snapshots
@@ -99,10 +100,18 @@ class AdminServer(uvicorn.Server):
     """On the gateway's loop; signals are for the gateway alone."""
 
     def __init__(self, app: Starlette, port: int, host: str = "") -> None:
-        config = uvicorn.Config(
-            app, host=host, port=port, log_config=None, access_log=False, lifespan="off"
-        )
-        super().__init__(config)
+        super().__init__(uvicorn.Config(app, log_config=None, access_log=False, lifespan="off"))
+        self._address = host, port
+
+    def listen(self) -> socket.socket:
+        """Take the port. Raises `TerminalError`; left to itself, the framework would just exit."""
+        host, port = self._address
+        everywhere = not host and socket.has_dualstack_ipv6()
+        family = socket.AF_INET6 if everywhere or ":" in host else socket.AF_INET
+        try:
+            return socket.create_server(self._address, family=family, dualstack_ipv6=everywhere)
+        except OSError as error:
+            raise TerminalError(f"the admin port {port} cannot be used: {error}") from error
 
     @contextmanager
     def capture_signals(self) -> Generator[None, None, None]:

@@ -139,13 +139,14 @@ class Process:
 
     async def run(self, stop: asyncio.Event) -> None:
         await self.source.restore()
+        admin = self.admin.listen()
         endless = [self._start(self.source.run())]
         tls = None
         if self.certificate is not None:
             endless.append(self._start(self.certificate.watch()))
             tls = self.certificate.context
-        tasks = [*endless, self._start(self.admin.serve())]
         await self.gateway.edge.listen(self._host, self._settings.port, tls)
+        tasks = [*endless, self._start(self.admin.serve([admin]))]
         log.info("serving", port=self._settings.port, admin_port=self._settings.admin_port)
         stopped = asyncio.create_task(stop.wait())
         done, _ = await asyncio.wait([stopped, *tasks], return_when=asyncio.FIRST_COMPLETED)

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -174,6 +175,11 @@ async def test_a_change_comes_into_force_and_a_bad_one_does_not(tmp_path: Path) 
             ("llama=http://h", "x=http://h"),
             "--upstream x: the manifests have no such model",
         ),
+        (
+            POLICY,
+            ("llama/fp8=http://h",),
+            "--upstream llama/fp8: the manifests have no such model or variant; there are: llama/",
+        ),
         (POLICY.partition("---\napiVersion: v1")[0], ("llama=http://h",), 'there is no Secret "k'),
         (POLICY.replace("hf:", "s3:"), ("llama=http://h",), "policy.yaml:8: ModelDeployment/llama"),
         (POLICY, ("llama",), "--upstream llama: write MODEL=http://HOST:PORT"),
@@ -190,6 +196,30 @@ async def test_what_is_wrong_is_told_and_nothing_is_served(
 
     assert 1 == process.returncode
     assert said in stderr.decode()
+
+
+@pytest.mark.parametrize(
+    ("option", "other", "said"),
+    [
+        ("--port", "--admin-port", "the port {} cannot be used: "),
+        ("--admin-port", "--port", "the admin port {} cannot be used: "),
+    ],
+)
+async def test_a_port_that_is_taken_is_named(
+    tmp_path: Path, option: str, other: str, said: str
+) -> None:
+    (tmp_path / "policy.yaml").write_text(POLICY)
+    (free,) = free_ports(1)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        options = ("--upstream", "llama=http://h", option, port, other, free)
+        process = await started("--manifests", tmp_path, *options)
+        stdout, stderr = await process.communicate()
+
+    assert 1 == process.returncode
+    assert "headgate: " + said.format(port) in stderr.decode()
+    assert "Traceback" not in stderr.decode()
+    assert b'"serving"' not in stdout
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import ssl
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, TypeAlias
 
+from headgate_api.errors import TerminalError
 from headgate_gateway.edge.connection import Connection
 from headgate_gateway.edge.exchange import Exchange, Head
 from headgate_gateway.edge.limits import Limits
@@ -58,16 +59,20 @@ class Edge:
         return len(self._connections)
 
     async def listen(self, host: str | None, port: int, tls: ssl.SSLContext | None = None) -> None:
+        """Take the port. Raises `TerminalError`."""
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(
-            lambda: Connection(self),
-            host,
-            port,
-            backlog=BACKLOG,
-            ssl=tls,
-            ssl_handshake_timeout=self.limits.head_seconds if tls else None,
-            ssl_shutdown_timeout=self.limits.linger_seconds if tls else None,
-        )
+        try:
+            self._server = await loop.create_server(
+                lambda: Connection(self),
+                host,
+                port,
+                backlog=BACKLOG,
+                ssl=tls,
+                ssl_handshake_timeout=self.limits.head_seconds if tls else None,
+                ssl_shutdown_timeout=self.limits.linger_seconds if tls else None,
+            )
+        except OSError as error:
+            raise TerminalError(f"the port {port} cannot be used: {error}") from error
         for sock in self._server.sockets:
             # Every connection inherits it. Else the kernel would take megabytes for a client that
             # reads slowly, and nobody could see that it does.
