@@ -94,6 +94,7 @@ def test_what_is_no_time_is_refused_and_not_guessed(
     assert isinstance(found, Refusal)
     assert ("invalid_value", 400) == (found.code, found.status)
     assert name.decode() in found.message
+    assert ", such as 1500" in found.message
 
 
 @pytest.mark.parametrize("value", [b"None", b"NOT_GIVEN", b"", b"1, 2"])

@@ -73,8 +73,8 @@ def deadline(
         if given is None:
             if name == SILENCE:
                 continue  # the SDK's own word: its user has not written it
-            sentence = f"The header {name.decode()} is not a time as it should be; see the manual."
-            return Refusal(Code.INVALID_VALUE, 400, sentence)
+            said = f"The header {name.decode()} is {value[:32].decode('ascii', 'replace')!r}"
+            return Refusal(Code.INVALID_VALUE, 400, f"{said}; {_SHAPES[name]}.")
         if name == SILENCE and stream:
             beat = max(0.1, given / 3)
         elif given < seconds:
@@ -104,6 +104,11 @@ def _grpc(value: bytes) -> float | None:
     return int(found[1]) * _GRPC_UNITS[found[2]] if found else None
 
 
+_SHAPES: Final = {
+    b"x-request-timeout-ms": "write whole milliseconds, such as 1500",
+    b"grpc-timeout": "write at most 8 digits and one of H, M, S, m, u, n, such as 1500m",
+    b"x-envoy-expected-rq-timeout-ms": "write whole milliseconds, such as 1500",
+}
 _READERS: Final = (
     (b"x-request-timeout-ms", _milliseconds),
     (b"grpc-timeout", _grpc),
