@@ -4,6 +4,8 @@ import asyncio
 import time
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import pairwise
 from typing import Any, Final
 
 from headgate_api.snapshot import Cohort
@@ -280,8 +282,13 @@ def server_timing(timeline: Timeline, now: float) -> bytes:
     >>> server_timing(Timeline(1.0, [("identity", 1.001), ("parse", 1.0015)]), 1.0515)
     b'identity;dur=1.0, parse;dur=0.5, call;dur=50.0'
     """
-    parts, before = [], timeline.started
-    for name, ended in timeline.stages:
-        parts.append(f"{name};dur={(ended - before) * 1000:.1f}, ")
-        before = ended
-    return f"{''.join(parts)}call;dur={(now - before) * 1000:.1f}".encode()
+    if not timeline.stages:
+        return b"call;dur=%.1f" % ((now - timeline.started) * 1000)
+    names, ends = zip(*timeline.stages, strict=True)
+    times = pairwise((timeline.started, *ends, now))
+    return _timing(names) % tuple([(end - start) * 1000 for start, end in times])
+
+
+@lru_cache
+def _timing(stages: tuple[str, ...]) -> bytes:
+    return ", ".join(f"{name};dur=%.1f" for name in (*stages, "call")).encode()

@@ -17,6 +17,7 @@ from headgate_gateway.edge.completion_request import CompletionRequest
 from headgate_gateway.edge.embedding_request import EmbeddingRequest
 from headgate_gateway.refusals import PASS, Code, Refusal, Verdict
 from headgate_gateway.request import Request
+from headgate_gateway.routing.tables import Model
 from headgate_policy.chat import (
     COMPILED,
     ChatTemplate,
@@ -46,18 +47,20 @@ class WritePrompt:
 
     def decide(self, request: Request) -> Verdict | Awaitable[Verdict]:
         asked = request.asked
-        if (no := _beyond(request, asked)) is not None:
+        limit = asked.limit
+        if (no := _beyond(request.model, asked, limit)) is not None:
             return no
+        most = self._most(request.model) if limit is None else limit[1]
         match asked:
             case ChatRequest():
                 if self._at_once(request, asked):
-                    return self._chat(request, asked)
-                return asyncio.to_thread(self._chat, request, asked)
+                    return self._chat(request, asked, most)
+                return asyncio.to_thread(self._chat, request, asked, most)
             case CompletionRequest():
                 request.task = Task(
                     endpoint="completions",
                     prompt=asked.text,
-                    sampling=_sampling(asked, self._most(request)),
+                    sampling=_sampling(asked, most),
                     body=request.body,
                 )
             case EmbeddingRequest():
@@ -80,8 +83,8 @@ class WritePrompt:
             return False
         return len(request.body) <= SHORT and request.model.body.chat_template in self._compiled
 
-    def _chat(self, request: Request, chat: ChatRequest) -> Verdict:
-        body, in_text = request.model.body, _any_triton(request)
+    def _chat(self, request: Request, chat: ChatRequest, most: int) -> Verdict:
+        body, in_text = request.model.body, request.model.texts_alone
         try:
             template = chat_template(body.chat_template)
             if len(self._compiled) >= COMPILED:
@@ -99,32 +102,27 @@ class WritePrompt:
         request.task = Task(
             endpoint="chat/completions",
             prompt=prompt,
-            sampling=_sampling(chat, self._most(request)),
+            sampling=_sampling(chat, most),
             guide=wants.guide,
             form=wants.form,
             body=request.body,
         )
         return PASS
 
-    def _most(self, request: Request) -> int:
-        context = request.model.body.max_context_tokens
+    def _most(self, model: Model) -> int:
+        context = model.body.max_context_tokens
         return self.default_max_tokens if context is None else min(self.default_max_tokens, context)
 
 
-def _beyond(request: Request, asked: Asked) -> Refusal | None:
+def _beyond(model: Model, asked: Asked, limit: tuple[str, int] | None) -> Refusal | None:
     """Find what the model, or the runtime under it, cannot do."""
-    limit, context = asked.limit, request.model.body.max_context_tokens
+    context = model.body.max_context_tokens
     if limit is not None and context is not None and limit[1] > context:
         sentence = f"This model's context has {context} tokens; more were asked for."
         return Refusal(Code.CONTEXT_LENGTH_EXCEEDED, 400, sentence, limit[0])
-    if isinstance(asked, Generation) and asked.special is not None and _any_triton(request):
+    if model.texts_alone and isinstance(asked, Generation) and asked.special is not None:
         return unsupported(asked.special)
     return None
-
-
-def _any_triton(request: Request) -> bool:
-    """Say whether the answer may come from a runtime that knows texts alone."""
-    return any(cohort.runtime != "trtllm-serve" for cohort in request.model.body.cohorts)
 
 
 def _prompt(template: ChatTemplate, chat: ChatRequest, wants: Wanted, now: float) -> str:
@@ -136,10 +134,9 @@ def _prompt(template: ChatTemplate, chat: ChatRequest, wants: Wanted, now: float
     return prompt if wants.form is None else prompt + wants.form.said
 
 
-def _sampling(asked: Generation, default_max_tokens: int) -> Sampling:
-    limit = asked.limit
+def _sampling(asked: Generation, max_tokens: int) -> Sampling:
     return Sampling(
-        max_tokens=default_max_tokens if limit is None else limit[1],
+        max_tokens=max_tokens,
         temperature=asked.temperature,
         top_p=asked.top_p,
         frequency_penalty=asked.frequency_penalty,

@@ -190,8 +190,8 @@ def _reason(word: str) -> FinishReason | Literal["cut"]:
 class Triton:
     """An `Adapter` for one of the two."""
 
-    fields: Callable[[Task], dict[str, Any]]
-    """Input tensors."""
+    tensors: Callable[[Task, str, int], msgspec.Struct]
+    """Of a task, the call's id, and the time that is left for it in ms."""
     reading: Callable[[Task], Reader]
     stopping: Mapping[str, Any]
     """Tensors that a request to stop another one must have."""
@@ -207,13 +207,10 @@ class Triton:
         headers: bytes,
     ) -> bytes:
         if task.endpoint == "embeddings":
-            kind, fields = "infer", embedding_fields(task)
-        else:
-            kind, fields = "generate_stream", self.fields(task)
-            # What is no tensor becomes a parameter of the request. Headers do not on this path.
-            fields["request_timeout_ms"] = left_ms
-        body = msgspec.json.encode({"id": call_id, **fields})
-        return post(f"/v2/models/{served_model}/{kind}", host, headers, body)
+            body = msgspec.json.encode({"id": call_id, **embedding_fields(task)})
+            return post(f"/v2/models/{served_model}/infer", host, headers, body)
+        body = msgspec.json.encode(self.tensors(task, call_id, left_ms))
+        return post(f"/v2/models/{served_model}/generate_stream", host, headers, body)
 
     def stop(self, *, call_id: str, host: str, served_model: str) -> bytes:
         """Until the first event Triton does not look whether the caller is still there."""
@@ -230,49 +227,90 @@ class Triton:
         return failure(said, status)
 
 
-NUMBERS: Final = ("temperature", "top_p", "frequency_penalty", "presence_penalty", "seed")
-LLMAPI_TENSORS: Final = tuple((name, f"sampling_param_{name}") for name in ("max_tokens", *NUMBERS))
+LLMAPI_SAMPLING: Final = (
+    *("exclude_input_from_output", "max_tokens", "temperature", "top_p", "frequency_penalty"),
+    *("presence_penalty", "seed", "stop"),
+)
 
 
-def _llmapi_fields(task: Task) -> dict[str, Any]:
+class _Tensors(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
+    """What both have. What is None is not sent: the model server knows its own default."""
+
+    id: str
+    text_input: str
+    request_timeout_ms: int
+    """No tensor, so it becomes a parameter of the request. Headers do not on this path."""
+
+
+class _LlmapiTensors(_Tensors, rename={name: f"sampling_param_{name}" for name in LLMAPI_SAMPLING}):
+    streaming: bool
+    return_finish_reason: bool
+    exclude_input_from_output: bool
+    max_tokens: int
+    temperature: float | None = None
+    top_p: float | None = None
+    frequency_penalty: float | None = None
+    presence_penalty: float | None = None
+    seed: int | None = None
+    stop: tuple[str, ...] | None = None
+
+
+def _llmapi(task: Task, call_id: str, left_ms: int) -> _LlmapiTensors:
     sampling = task.sampling
-    fields: dict[str, Any] = {
-        "text_input": task.prompt,
-        "streaming": True,
-        "return_finish_reason": True,
-        "sampling_param_exclude_input_from_output": True,
-    }
-    for name, tensor in LLMAPI_TENSORS:
-        value = getattr(sampling, name)
-        if value is not None:
-            fields[tensor] = value
-    if sampling.stop:
-        fields["sampling_param_stop"] = list(sampling.stop)
-    return fields
+    return _LlmapiTensors(
+        id=call_id,
+        text_input=task.prompt,
+        request_timeout_ms=left_ms,
+        streaming=True,
+        return_finish_reason=True,
+        exclude_input_from_output=True,
+        max_tokens=sampling.max_tokens,
+        temperature=sampling.temperature,
+        top_p=sampling.top_p,
+        frequency_penalty=sampling.frequency_penalty,
+        presence_penalty=sampling.presence_penalty,
+        seed=sampling.seed,
+        stop=sampling.stop or None,
+    )
 
 
-def _ensemble_fields(task: Task) -> dict[str, Any]:
-    sampling = task.sampling
-    fields: dict[str, Any] = {
-        "text_input": task.prompt,
-        "max_tokens": sampling.max_tokens,
-        "stream": True,
-        "exclude_input_in_output": True,
-        "return_num_input_tokens": True,
-        "return_num_output_tokens": True,
-    }
-    for name in NUMBERS:
-        value = getattr(sampling, name)
-        if value is not None:
-            fields[name] = value
-    if sampling.stop:
-        fields["stop_words"] = list(sampling.stop)
-    if task.guide is not None:
-        fields["guided_decoding_guide_type"], guide = task.guide
-        if guide:
-            fields["guided_decoding_guide"] = guide
-    return fields
+class _EnsembleTensors(_Tensors):
+    stream: bool
+    exclude_input_in_output: bool
+    return_num_input_tokens: bool
+    return_num_output_tokens: bool
+    max_tokens: int
+    temperature: float | None = None
+    top_p: float | None = None
+    frequency_penalty: float | None = None
+    presence_penalty: float | None = None
+    seed: int | None = None
+    stop_words: tuple[str, ...] | None = None
+    guided_decoding_guide_type: str | None = None
+    guided_decoding_guide: str | None = None
 
 
-LLMAPI: Final = Triton(_llmapi_fields, _LlmapiReader, {})
-ENSEMBLE: Final = Triton(_ensemble_fields, _EnsembleReader, {"max_tokens": 1})
+def _ensemble(task: Task, call_id: str, left_ms: int) -> _EnsembleTensors:
+    sampling, (kind, guide) = task.sampling, task.guide or (None, None)
+    return _EnsembleTensors(
+        id=call_id,
+        text_input=task.prompt,
+        request_timeout_ms=left_ms,
+        stream=True,
+        exclude_input_in_output=True,
+        return_num_input_tokens=True,
+        return_num_output_tokens=True,
+        max_tokens=sampling.max_tokens,
+        temperature=sampling.temperature,
+        top_p=sampling.top_p,
+        frequency_penalty=sampling.frequency_penalty,
+        presence_penalty=sampling.presence_penalty,
+        seed=sampling.seed,
+        stop_words=sampling.stop or None,
+        guided_decoding_guide_type=kind,
+        guided_decoding_guide=guide or None,
+    )
+
+
+LLMAPI: Final = Triton(_llmapi, _LlmapiReader, {})
+ENSEMBLE: Final = Triton(_ensemble, _EnsembleReader, {"max_tokens": 1})

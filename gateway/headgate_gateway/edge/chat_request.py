@@ -60,10 +60,17 @@ class Message(Struct, forbid_unknown_fields=True):
     @property
     def texts(self) -> list[str]:
         """Everything in it that a person or a tool wrote, the parts also by themselves."""
+        if self.content and isinstance(self.content, str) and not self._more:
+            return [self.content]
         parts, calls = self.parts, self.tool_calls or ()
         told = [text for call in calls for text in (call.function.name, call.function.arguments)]
         joined = [self.text] if len(parts) > 1 else []
         return [*parts, *joined, self.name or "", self.reasoning_content or "", *told]
+
+    @property
+    def _more(self) -> bool:
+        """Whether there is more in it than its content."""
+        return bool(self.name or self.reasoning_content or self.tool_calls)
 
 
 class JsonSchema(Struct, forbid_unknown_fields=True, rename={"schema_": "schema"}):

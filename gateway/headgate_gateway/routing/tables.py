@@ -56,6 +56,8 @@ class Model:
     body: ModelBody
     cohorts: Mapping[str, Cohort]
     """Of `body`, by name."""
+    texts_alone: bool
+    """The answer may come from a runtime that knows texts, and no conversations."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +152,8 @@ def compile_entry(entry: Entry) -> Compiled:
             return Tenant(entry.namespace, body, tuple(map(_digest, body.keys)))
         case ModelBody() as body:
             cohorts = {cohort.name: cohort for cohort in body.cohorts}
-            return Model(identity, Pool(entry.namespace, entry.uid), body, cohorts)
+            texts_alone = any(cohort.runtime != "trtllm-serve" for cohort in body.cohorts)
+            return Model(identity, Pool(entry.namespace, entry.uid), body, cohorts, texts_alone)
         case RouteBody() as body:
             return Route(identity, body)
         case SafetyBody() as body:

@@ -35,12 +35,12 @@ class InputRules:
 
     def decide(self, request: Request) -> Verdict | Awaitable[Verdict]:
         tenant, model = request.credential.tenant, request.asked.model
-        gates = request.tables.space(tenant.namespace).gates.values()
-        bound = [gate for gate in gates if gate.binds(tenant.name, model)]
+        gates = request.tables.space(tenant.namespace).gates
+        bound = [gate for gate in gates.values() if gate.binds(tenant.name, model)]
         if not bound:
             return PASS
         texts = [text for text in request.asked.texts if text]
-        work = sum(map(len, texts)) * sum(len(gate.rules) for gate in bound)
+        work = sum(map(len, texts)) * sum([len(gate.rules) for gate in bound])
         if work <= WORK:
             return self._judge(find(bound, texts))
         return self._search_beside(bound, texts)
