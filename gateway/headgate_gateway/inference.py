@@ -138,6 +138,8 @@ class Answer:
         if isinstance(entered, Refusal | Kept):
             return entered
         self.exchange, self.outcome.idempotency = entered, "claimed"
+        # It took a while, and what was in force before may lead to pods that are gone.
+        request.tables = self._shared.snapshots.tables
         return PASS
 
     async def _stream(self, call: Call, surface: Surface) -> None:

@@ -25,7 +25,7 @@ class Request(Struct, kw_only=True):
     id: str  # the edge
     head: Head  # the edge
     body: bytes  # the edge
-    tables: Tables  # the edge: the policy in force when the request came, to its end
+    tables: Tables  # the edge, and anew behind `idempotency`: the policy in force, to its end
     loaded: bool  # the edge: there is a policy, and it is current
     now: float  # s since 1970; the edge
     trace: Trace  # the edge

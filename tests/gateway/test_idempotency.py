@@ -12,6 +12,7 @@ from openai import AsyncOpenAI
 from structlog.testing import capture_logs
 
 from headgate_api.errors import TerminalError, Unavailable
+from headgate_api.labels import COHORT
 from headgate_api.snapshot import TenantBody
 from headgate_cluster.processes import Server
 from headgate_gateway.edge.exchange import Head
@@ -22,7 +23,19 @@ from headgate_gateway.idempotency.store import Claim, Found, Store
 from headgate_gateway.idempotency.valkey import ValkeyStore
 from headgate_gateway.settings import Settings, read_settings
 
-from .conftest import KEY, MODEL, NAME, TENANT, Running, api_key, entry, until
+from .conftest import (
+    KEY,
+    MODEL,
+    NAME,
+    TENANT,
+    Running,
+    api_key,
+    cohort,
+    entry,
+    model,
+    pod,
+    until,
+)
 from .exchanges import Recorded
 from .test_http import STREAM, dial, post, read_answer
 from .upstream import Connection, Script, saying
@@ -410,6 +423,29 @@ async def test_every_end_is_counted(start: Start, keys: Store) -> None:
         ("idempotency", "idempotency_key_reused"): 1,
         ("idempotency", "invalid_idempotency_key"): 1,
     } == refusals
+
+
+async def test_what_is_in_force_when_the_key_is_written_down_decides(
+    start: Start, keys: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running = await start(saying("Hi"), keys=keys)
+    claim = keys.claim
+    waits, goes_on = asyncio.Event(), asyncio.Event()
+
+    async def slow(wanted: Claim) -> Found:
+        waits.set()
+        await goes_on.wait()
+        return await claim(wanted)
+
+    monkeypatch.setattr(keys, "claim", slow)
+    answering = asyncio.create_task(ask(running))
+    await waits.wait()
+    running.gateway.pods.put(pod("pod-1", "127.0.0.1", labels={COHORT: "llama-bf16-new"}))
+    await running.take(model(cohort("llama-bf16-new")), TENANT)
+    goes_on.set()
+    answer = await answering
+
+    assert (200, "Hi") == (answer.status, answer.text)
 
 
 async def test_leases_are_renewed_while_work_goes_on(
