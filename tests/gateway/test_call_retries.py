@@ -180,9 +180,10 @@ async def test_a_pod_that_fails_on_a_new_connection_too_has_failed() -> None:
     assert ["stale", "upstream_lost"] == answer.results
 
 
+@pytest.mark.parametrize("script", ["head cut", "2 cut"], ids=["in an answer", "after a while"])
 @virtual
-async def test_a_rested_connection_that_breaks_within_an_answer_was_not_stale() -> None:
-    async with ground("head cut") as g:
+async def test_a_rested_connection_that_breaks_later_was_not_stale(script: str) -> None:
+    async with ground(script) as g:
         g.rest()
         answer = await g.ask(retries=RetryBody(max_attempts=1))
 
@@ -192,12 +193,13 @@ async def test_a_rested_connection_that_breaks_within_an_answer_was_not_stale() 
 # Other pods, other variants
 
 
+@pytest.mark.parametrize("cohorts", [("one", "one", "two"), ("one", "two", "one")])
 @virtual
-async def test_after_a_costly_failure_another_variant_is_asked() -> None:
-    async with ground("", FINE, FINE, cohorts=("one", "one", "two")) as g:
+async def test_after_a_costly_failure_another_variant_is_asked(cohorts: tuple[str, ...]) -> None:
+    async with ground("", FINE, FINE, cohorts=cohorts) as g:
         answer = await g.ask(policy=SHORT, retries=COSTLY)
 
-    assert ["pod-1", "pod-3"] == [record.pod for record in answer.attempts]
+    assert ["one", "two"] == [record.cohort.name for record in answer.attempts]
     assert ("ok", 4.1) == (answer.code, answer.seconds)
 
 
@@ -306,6 +308,7 @@ def test_a_pause_is_somewhere_below_its_ceiling(
 
 
 THREE = OutlierBody(consecutive_failures=3, base_ejection=10.0, max_ejection_percent=50)
+ALL = OutlierBody(consecutive_failures=3, base_ejection=10.0, max_ejection_percent=100)
 ONE_TRY = RetryBody(max_attempts=1)
 
 
@@ -321,6 +324,16 @@ async def test_a_pod_that_fails_in_a_row_is_ejected_longer_each_time() -> None:
             await asyncio.sleep(seconds)
 
     assert [10, 20, 40, 80, 160, 300, 300, 300] == ejected
+
+
+@virtual
+async def test_failures_count_in_a_row() -> None:
+    async with ground(["!503", "!503", FINE, "!503", "!503", FINE, "!503", "!503", "!503"]) as g:
+        ejected = [
+            (await g.ask(outliers=ALL, retries=ONE_TRY)).attempts[0].ejected for _ in range(9)
+        ]
+
+    assert [False] * 8 + [True] == ejected
 
 
 @virtual
@@ -369,8 +382,13 @@ async def test_a_stream_that_began_before_does_not_lift_an_ejection() -> None:
             g.pods.failed(g.pod, asyncio.get_running_loop().time(), THREE)
         await long
         after = await g.fill(4)
+        await asyncio.sleep(10)
+        for _ in range(3):
+            g.pods.failed(g.pod, asyncio.get_running_loop().time(), THREE)
+        left = g.pod.ejected_until - asyncio.get_running_loop().time()
 
     assert {"pod-2"} == {record.pod for answer in after for record in answer.attempts}
+    assert 20 == round(left)  # the second time in a row
 
 
 @pytest.mark.parametrize(("script", "blamed"), [("!429", False), ("!400", False), ("!503", True)])
