@@ -11,19 +11,16 @@ from typing import Any, Final, Protocol
 import structlog
 import uvloop
 
-from headgate_gateway.access import KubernetesAccess
 from headgate_gateway.admin import AdminServer, Authorize, application
 from headgate_gateway.calls.call import Patience
 from headgate_gateway.edge.limits import Limits
 from headgate_gateway.edge.tls import Certificate
-from headgate_gateway.follow import Cluster
 from headgate_gateway.gateway import Gateway
 from headgate_gateway.idempotency.choose import chosen_store
 from headgate_gateway.routing.pods import Pods
 from headgate_gateway.settings import Settings, read_settings
 from headgate_gateway.telemetry import setup
 from headgate_gateway.telemetry.logs import configure_logs
-from headgate_kube.client import Client
 
 log = structlog.get_logger(__name__)
 
@@ -60,6 +57,11 @@ def run(work: Coroutine[Any, Any, None]) -> None:
 
 async def serve(settings: Settings) -> None:
     """Serve what the API server tells until SIGTERM or SIGINT, then drain."""
+    # Only who has a cluster pays for its client: 20 MB.
+    from headgate_gateway.access import KubernetesAccess  # noqa: PLC0415
+    from headgate_gateway.follow import Cluster  # noqa: PLC0415
+    from headgate_kube.client import Client  # noqa: PLC0415
+
     client = await Client.connect(user_agent="headgate-gateway")
     try:
         process = Process(
