@@ -19,7 +19,8 @@ from bench.gateway_ground import Ground, GroundError, Server, ground
 from bench.report import Figure, markdown, report
 
 CHAT: Final = "/v1/chat/completions"
-SHORT: Final = 16  # words of an answer
+SHORT: Final = 1  # words of an answer
+WORDY: Final = 16
 LONG: Final = 200
 CONNECTIONS: Final = 64
 STREAMS: Final = 512
@@ -83,7 +84,7 @@ def runs(bench: Ground, seconds: float) -> list[Run]:
     one = ("-c", 1, "-d", seconds)
     spread = ("-c", STREAMS, "-d", 3 * seconds, "-s", 1.5 * seconds)
     short: dict[str, Any] = {"model": "llmapi-whole", "max_tokens": SHORT}
-    curt = short | {"max_tokens": 1}
+    wordy = short | {"max_tokens": WORDY}
     ensemble, trtllm = short | {"model": "ensemble-whole"}, short | {"model": "trtllm-whole"}
     fast = {"model": "llmapi-fast", "max_tokens": LONG, "stream": True}
     paced = fast | {"model": "llmapi-paced"}
@@ -94,8 +95,8 @@ def runs(bench: Ground, seconds: float) -> list[Run]:
             Run(server.name, "plain", server, each_request, short, many)
             for server in (nginx, haproxy, gateway)
         ),
-        Run("nginx", "curt", nginx, each_request, curt, many),
-        Run("gateway", "curt", gateway, each_request, curt, many),
+        Run("nginx", "wordy", nginx, each_request, wordy, many),
+        Run("gateway", "wordy", gateway, each_request, wordy, many),
         Run("ensemble", "plain", gateway, each_request, ensemble, many),
         Run("trtllm", "plain", gateway, each_request, trtllm, many),
         Run("traced", "plain", bench.traced, each_request, short, many),
@@ -174,7 +175,7 @@ def figures(samples: Samples) -> list[Figure]:
         figure("CPU per request", "us", "gateway", "plain", "cpu", goal=82),
         Figure(name="  CPU per request, in nginx's", value=ratio, unit="x", goal=4.8),
         figure("  CPU per request: HAProxy", "us", "haproxy", "plain", "cpu"),
-        figure("  CPU per request: answer of one word", "us", "gateway", "curt", "cpu"),
+        figure(f"  CPU per request: {WORDY} events", "us", "gateway", "wordy", "cpu"),
         figure("  CPU per request: ensemble dialect", "us", "ensemble", "plain", "cpu"),
         figure("  CPU per request: trtllm-serve", "us", "trtllm", "plain", "cpu"),
         figure("  CPU per request: every trace exported", "us", "traced", "plain", "cpu"),
