@@ -1,12 +1,14 @@
 """`headgate serve`: run a gateway in this process."""
 
 import argparse
+import os
 from ipaddress import ip_address
 from typing import Final
 
 from headgate_api.errors import TerminalError
 from headgate_cli.parsers import Subparsers
 
+NAMESPACE: Final = "HEADGATE_GATEWAY_NAMESPACE"
 DESCRIPTION: Final = (
     "Run a gateway. In a cluster its settings are the variables HEADGATE_GATEWAY_*. With "
     "--manifests it needs no cluster: policy comes from files, which are followed as they change, "
@@ -32,7 +34,7 @@ def add_parser(commands: Subparsers) -> None:
         "again for each further one",
     )
     local.add_argument(
-        "--host", type=ip_address, default="127.0.0.1", help="address to listen on (127.0.0.1)"
+        "--host", type=address, default="127.0.0.1", help="address to listen on (127.0.0.1)"
     )
     local.add_argument("--port", type=int, default=8080, help="for requests (8080)")
     local.add_argument("--admin-port", type=int, default=9090, help="for metrics (9090)")
@@ -40,9 +42,19 @@ def add_parser(commands: Subparsers) -> None:
     command.set_defaults(run=run)
 
 
+def address(text: str) -> str:
+    try:
+        return str(ip_address(text))
+    except ValueError as error:
+        said = f"{text!r} is no IP address, such as 127.0.0.1, or 0.0.0.0 for all"
+        raise argparse.ArgumentTypeError(said) from error
+
+
 def run(arguments: argparse.Namespace) -> int:
     if arguments.manifests is None and arguments.upstream:
         raise TerminalError("--upstream goes with --manifests")
+    if arguments.manifests is None and NAMESPACE not in os.environ:
+        raise TerminalError(f"in a cluster {NAMESPACE} is set; without one, give --manifests")
     # Here and not above: a gateway's libraries would slow down every other command.
     try:
         from headgate_gateway import main  # noqa: PLC0415
@@ -57,7 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
     work = local.serve(
         arguments.manifests,
         [local.upstream(text) for text in arguments.upstream],
-        host=str(arguments.host),
+        host=arguments.host,
         region=arguments.region,
         port=arguments.port,
         admin_port=arguments.admin_port,

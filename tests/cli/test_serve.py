@@ -199,6 +199,24 @@ async def test_what_is_wrong_is_told_and_nothing_is_served(
 
 
 @pytest.mark.parametrize(
+    ("options", "code", "said"),
+    [
+        ((), 1, "without one, give --manifests"),
+        (("--upstream", "llama=http://h"), 1, "--upstream goes with --manifests"),
+        (("--host", "localhost"), 2, "'localhost' is no IP address, such as 127.0.0.1"),
+    ],
+)
+async def test_options_that_do_not_go_together_say_what_does(
+    options: tuple[str, ...], code: int, said: str
+) -> None:
+    process = await started(*options)
+    _, stderr = await process.communicate()
+
+    assert code == process.returncode
+    assert said in stderr.decode()
+
+
+@pytest.mark.parametrize(
     ("option", "other", "said"),
     [
         ("--port", "--admin-port", "the port {} cannot be used: "),
