@@ -245,20 +245,22 @@ items:
         assert "there is no file or folder" in capsys.readouterr().err
 
     @pytest.mark.parametrize(
-        ("before", "after", "field"),
+        ("before", "after", "field", "words"),
         [
-            ("headgate.dev/v1alpha1", "headgate.dev/v1", "kind"),
-            ("kind: ModelDeployment", "kind: ModelDeploymnet", "kind"),
-            ("name: llama}", "name: Llama}", "metadata.name"),
-            ("metadata: {name: llama}", "metadata: {}", "metadata.name"),
+            ("headgate.dev/v1alpha1", "headgate.dev/v1", "apiVersion", "this is headgate.dev/v1"),
+            ("kind: ModelDeployment", "kind: ModelDeploymnet", "kind", "has ModelDeployment"),
+            ("name: llama}", "name: Llama}", "metadata.name", "this is Llama"),
+            ("metadata: {name: llama}", "metadata: {}", "metadata.name", "there is none"),
         ],
     )
     def test_finds_a_frame_that_is_wrong(
-        self, before: str, after: str, field: str, tmp_path: Path, capsys: Any
+        self, before: str, after: str, field: str, words: str, tmp_path: Path, capsys: Any
     ) -> None:
         code, said = validate(capsys, "-o", "json", write(tmp_path, MODEL.replace(before, after)))
+        (found,) = json.loads("".join(said))["findings"]
 
-        assert (1, [field]) == (code, [f["field"] for f in json.loads("".join(said))["findings"]])
+        assert (1, field) == (code, found["field"])
+        assert words in found["message"]
 
     def test_never_shows_a_secret(self, tmp_path: Path, capsys: Any) -> None:
         secret = SECRET.replace("stringData: {first: too-short}", "data: {first: 'pa$$word'}")

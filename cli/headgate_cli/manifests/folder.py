@@ -69,11 +69,15 @@ def _faults(found: Object) -> Iterator[Finding]:
     manifest = found.manifest
     if found.ours:
         manifest.pop("status", None)  # the operator's
-    if found.ours and (manifest["apiVersion"] != API_VERSION or found.kind not in KINDS):
+    if found.ours and (version := manifest["apiVersion"]) != API_VERSION:
+        yield found.finding(Fault(("apiVersion",), f"write {API_VERSION}; this is {version}"))
+        return
+    if found.ours and found.kind not in KINDS:
         yield found.finding(Fault(("kind",), f"{API_VERSION} has {', '.join(KINDS)}"))
         return
     if not _NAME.fullmatch(found.name):
-        said = "is needed: a-z, 0-9, '-' and '.', first and last a letter or digit"
+        said = "write a-z, 0-9, '-' and '.', first and last a letter or digit"
+        said += f"; this is {found.name}" if found.name else "; there is none"
         yield found.finding(Fault(("metadata", "name"), said))
         return
     if found.ours:
