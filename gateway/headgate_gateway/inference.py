@@ -4,8 +4,6 @@ import asyncio
 import time
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
-from functools import lru_cache
-from itertools import pairwise
 from typing import Any, Final
 
 from headgate_api.snapshot import Cohort
@@ -144,7 +142,7 @@ class Answer:
 
     async def _stream(self, call: Call, surface: Surface) -> None:
         """Send what comes, at once. Status and headers wait for the first of it, or a heartbeat."""
-        exchange = self.exchange
+        exchange, timeline = self.exchange, self.request.timeline
         stream: Stream | None = None
         opening = b""  # what comes first, until it leaves together with something
         while True:
@@ -165,11 +163,13 @@ class Answer:
             if isinstance(event, Waiting):
                 await exchange.send(HEARTBEAT)
                 continue
-            self._note_first()
+            if timeline.first_text is None:
+                timeline.first_text = self._clock()
             piece, opening = opening + stream.write(event), b""
             await exchange.send(piece)
 
     async def _plain(self, call: Call, surface: Surface) -> None:
+        timeline = self.request.timeline
         whole: Whole | None = None
         kept = 0
         while True:
@@ -189,7 +189,8 @@ class Answer:
                 body = whole.body(event)
                 await respond(self.exchange, 200, [JSON, *self._labels("call")], body)
                 return
-            self._note_first()
+            if timeline.first_text is None:
+                timeline.first_text = self._clock()
             whole.add(event)
             kept += weight(event)
             if kept > MOST_KEPT:
@@ -200,11 +201,6 @@ class Answer:
         stages = self.request.timeline.stages
         stage = "call" if self._call is not None else stages[-1][0] if stages else "edge"
         await refuse(self.exchange, refusal, *self._labels(stage))
-
-    def _note_first(self) -> None:
-        timeline = self.request.timeline
-        if timeline.first_text is None:
-            timeline.first_text = self._clock()
 
     def _start(self, call: Call, surface: Surface) -> Stream:
         self.outcome.status = 200
@@ -284,13 +280,8 @@ def server_timing(timeline: Timeline, now: float) -> bytes:
     >>> server_timing(Timeline(1.0, [("identity", 1.001), ("parse", 1.0015)]), 1.0515)
     b'identity;dur=1.0, parse;dur=0.5, call;dur=50.0'
     """
-    if not timeline.stages:
-        return b"call;dur=%.1f" % ((now - timeline.started) * 1000)
-    names, ends = zip(*timeline.stages, strict=True)
-    times = pairwise((timeline.started, *ends, now))
-    return _timing(names) % tuple([(end - start) * 1000 for start, end in times])
-
-
-@lru_cache
-def _timing(stages: tuple[str, ...]) -> bytes:
-    return ", ".join(f"{name};dur=%.1f" for name in (*stages, "call")).encode()
+    parts, before = [], timeline.started
+    for name, ended in timeline.stages:
+        parts.append(f"{name};dur={(ended - before) * 1000:.1f}, ")
+        before = ended
+    return f"{''.join(parts)}call;dur={(now - before) * 1000:.1f}".encode()

@@ -33,8 +33,6 @@ class Decoder:
             events = _whole_events(piece)
             if events is not None:
                 return events
-        if self._is_one_event(piece):
-            return [piece[6:-2]]
         found: list[bytes] = []
         lines = (self._rest + piece).split(b"\n")
         self._rest = lines.pop()
@@ -50,17 +48,6 @@ class Decoder:
         if self._size + len(self._rest) > LONGEST:
             raise Malformed("an event is too long")
         return found
-
-    def _is_one_event(self, piece: bytes) -> bool:
-        """Whether `piece` is one event of one line, and nothing else: what servers mostly send."""
-        return (
-            not self._rest
-            and not self._data
-            and piece.startswith(b"data: ")
-            and piece.endswith(b"\n\n")
-            and piece.find(b"\n") == len(piece) - 2
-            and not piece.endswith(b"\r\n\n")
-        )
 
     @property
     def whole(self) -> bool:
