@@ -3,10 +3,12 @@
 It is read from the request's timeline, and costs the client nothing: the answer has left.
 """
 
+import asyncio
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, TypeAlias
 
 import msgspec
 
@@ -52,17 +54,40 @@ class Outcome(msgspec.Struct):
         self.code, self.status = code, self.status or status
 
 
+Ended: TypeAlias = tuple[Request, Call | None, Outcome]
+
+
 @dataclass(slots=True)
 class Teller:
-    """Tells outcomes to the log, to Prometheus, to the operator, and as traces."""
+    """Tells outcomes to the log, to Prometheus, to the operator, and as traces.
+
+    What ends in one turn of the event loop is told together, after all of it was answered: done one
+    right after the other it costs a good third less.
+    """
 
     metrics: Metrics
     feedback: Feedback
     tracing: Tracing = field(default_factory=Tracing)
     write: Callable[[bytes], None] | None = logs.write  # None: no line per request
+    _waiting: deque[Ended] = field(default_factory=deque)
 
     def tell(self, request: Request, call: Call | None, outcome: Outcome) -> None:
         """Tell about a request whose timeline has ended. `call`: it was to be served by a model."""
+        if not self._waiting:
+            asyncio.get_running_loop().call_soon(self._tell_all)
+        self._waiting.append((request, call, outcome))
+
+    def _tell_all(self) -> None:
+        try:
+            while self._waiting:
+                self._tell(*self._waiting.popleft())
+        except Exception:
+            self.metrics.bugs.of().add()
+            if self._waiting:
+                asyncio.get_running_loop().call_soon(self._tell_all)
+            raise  # the event loop logs it
+
+    def _tell(self, request: Request, call: Call | None, outcome: Outcome) -> None:
         timeline = request.timeline
         assert timeline.ended is not None  # noqa: S101 - see above
         facts = _facts(request, outcome, timeline, timeline.ended - timeline.started)

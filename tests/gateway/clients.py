@@ -133,9 +133,11 @@ def told(running: Running) -> tuple[int, int]:
 
 
 def at_rest(running: Running) -> bool:
-    """Nothing is in work any more."""
-    pods = running.gateway.pods._by_name.values()
-    return not running.gateway.inference.calls and not any(each.in_flight for each in pods)
+    """Nothing is in work any more, and all that was is told about."""
+    pods, inference = running.gateway.pods._by_name.values(), running.gateway.inference
+    if inference.calls or inference.teller._waiting:
+        return False
+    return not any(each.in_flight for each in pods)
 
 
 def has_spoken(running: Running) -> bool:

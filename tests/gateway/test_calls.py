@@ -22,6 +22,7 @@ async def ask(running: Running, **more: Any) -> Recorded:
     body = {"model": NAME, "messages": [{"role": "user", "content": "Hello"}]} | more
     exchange = Recorded("POST", "/v1/chat/completions", KEY, json.dumps(body).encode())
     await running.gateway.edge.handle(exchange)
+    await asyncio.sleep(0)  # then it is told about
     return exchange
 
 

@@ -105,6 +105,7 @@ async def test_a_refused_request_says_how_far_it_came(start: Start) -> None:
     lines = lines_of(running)
     await ask(running, model="unknown")
     await running.gateway.edge.handle(Recorded("POST", "/v1/chat/completions", "wrong key"))
+    await asyncio.sleep(0)
 
     unknown, stranger = lines
     assert (404, "model_not_found", "acme") == tuple(
@@ -118,6 +119,31 @@ async def test_a_refused_request_says_how_far_it_came(start: Start) -> None:
         list(stranger["stages_ms"]),
     )
     assert "tenant" not in stranger
+
+
+async def test_a_request_that_cannot_be_told_is_counted_as_a_bug_and_keeps_no_other_back(
+    start: Start,
+) -> None:
+    running = await start(saying("Hi"))
+    lines: list[bytes] = []
+
+    def write(line: bytes) -> None:
+        if b"odd" in line:
+            raise OSError("broken")
+        lines.append(line)
+
+    running.gateway.inference.teller.write = write
+    failures: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, found: failures.append(found))
+    names = ("test-1", "odd", "test-2")
+    made = [Recorded("POST", "/v1/chat/completions", KEY, b"{}") for _ in names]
+    for exchange, exchange.id in zip(made, names, strict=True):
+        await running.gateway.edge.handle(exchange)
+    await until(lambda: len(lines) == 2)
+
+    assert ["test-1", "test-2"] == [json.loads(line)["id"] for line in lines]
+    assert ["broken"] == [str(failure["exception"]) for failure in failures]
+    assert 1 == running.gateway.metrics.bugs.of().value
 
 
 async def test_more_than_one_try_is_told_one_by_one(start: Start) -> None:
@@ -333,6 +359,7 @@ async def test_model_servers_are_told_the_span_that_calls_them(start: Start) -> 
         {b"traceparent": b"00-" + b"a" * 32 + b"-" + b"b" * 16 + b"-01", b"tracestate": b"v=1"},
     )
     await running.gateway.edge.handle(exchange)
+    await asyncio.sleep(0)
 
     (over,) = collector.told
     server, *_, first, second = spans(over, region="here")
