@@ -124,10 +124,6 @@ def drop_by_drop(event: bytes) -> list[bytes | float]:
     return [step for i in range(len(event)) for step in (event[i : i + 1], 0.05)]
 
 
-def slowly(events: Sequence[bytes]) -> list[bytes | float]:
-    return [step for event in events for step in (event, 0.05)]
-
-
 def whole(events: Sequence[bytes]) -> bytes:
     """The bytes of a good answer."""
     return OK + b"".join(b"%x\r\n%s\r\n" % (len(x), x) for x in events) + b"0\r\n\r\n"

@@ -26,7 +26,6 @@ from .faulty import (
     resets,
     says,
     silent,
-    slowly,
     whole,
     writes,
 )
@@ -96,7 +95,6 @@ MATRIX = {
     "drips after text": Row(
         lambda e: says(e[0], *drop_by_drop(e[1])), 504, OVER, "Good", headers=SOON
     ),
-    "slow, but never idle": Row(lambda e: says(*slowly(e)), 200, "ok", "Good morning."),
     # Breaks
     "reset before the head": Row(lambda e: resets, 502, LOST, again=True),
     "reset after the head": Row(lambda e: breaks(), 502, LOST, again=True),
