@@ -86,7 +86,9 @@ class Ground:
     _patches: ExitStack = field(default_factory=ExitStack)
 
     def __post_init__(self) -> None:
-        self.backends = Backends(self.pods, self.patience)
+        self.backends = Backends(
+            self.pods, self.patience, clock=lambda: asyncio.get_running_loop().time()
+        )
         self.by_name: dict[str, Pod] = {}
         for number, server in enumerate(self.servers, 1):
             name = f"pod-{number}"

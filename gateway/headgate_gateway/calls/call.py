@@ -6,7 +6,8 @@ joined by a second one (a hedge), only while the client has seen nothing: nobody
 
 import asyncio
 import random
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -71,6 +72,8 @@ class Backends:
     patience: Patience
     traffics: Traffics = field(default_factory=Traffics)
     stops: Stops = field(default_factory=Stops)
+    clock: Callable[[], float] = time.monotonic
+    """As the event loop's, which is a millisecond coarse and stands still within a turn."""
 
 
 class Call:
@@ -79,6 +82,7 @@ class Call:
     __slots__ = (
         "_ask",
         "_beat",
+        "_clock",
         "_due",
         "_ending",
         "_failure",
@@ -112,6 +116,7 @@ class Call:
         self._ask = ask
         self._timeline = timeline
         self._loop = asyncio.get_running_loop()
+        self._clock = backends.clock
         self._news: asyncio.Future[None] | None = None  # set while somebody waits
         self._timer: asyncio.TimerHandle | None = None
         self._due = 0.0  # when it rings
@@ -119,7 +124,7 @@ class Call:
         self._ending: End | Failed | None = None
         self._running: list[Attempt] = []  # two while a hedge runs
         self._shown = False  # the client may have seen something of an answer
-        self._told = self._loop.time()  # when the client last had a sign of life
+        self._told = self._clock()  # when the client last had a sign of life
         self._beat = min(self._patience.beat, ask.deadline.beat)
 
         # Whom to ask
@@ -149,7 +154,7 @@ class Call:
     def take(self) -> Event | None:
         """Take the next event; None: wait for `news()`. All text that has come is one `Text`."""
         self._news = None
-        return self._step(self._loop.time())
+        return self._step(self._clock())
 
     def news(self) -> asyncio.Future[None]:
         """Wait until `take` may have something to say. No coroutine: that costs as much again."""
@@ -179,7 +184,7 @@ class Call:
         self._due = 0.0  # now, even where the clock says that it is a little too early
         if self._news is not None or self._ending is not None:
             self._wake()
-        elif (now := self._loop.time()) < self._ask.deadline.stop_at:
+        elif (now := self._clock()) < self._ask.deadline.stop_at:
             self._timer = self._loop.call_at(self._ask.deadline.stop_at, self._ring)
         else:
             self._end(EXCEEDED, now)
@@ -248,7 +253,7 @@ class Call:
 
     def _leave_all(self, result: str, now: float | None = None) -> None:
         for attempt in tuple(self._running):
-            self._leave(attempt, result, self._loop.time() if now is None else now)
+            self._leave(attempt, result, self._clock() if now is None else now)
 
     def _leave(self, attempt: Attempt, result: str, now: float) -> None:
         self._running.remove(attempt)
