@@ -61,8 +61,8 @@ Ended: TypeAlias = tuple[Request, Call | None, Outcome]
 class Teller:
     """Tells outcomes to the log, to Prometheus, to the operator, and as traces.
 
-    What ends in one turn of the event loop is told together, after all of it was answered: done one
-    right after the other it costs a good third less.
+    What ends in one turn of the event loop is told together, after all of it was answered: nobody's
+    next request waits for it.
     """
 
     metrics: Metrics
