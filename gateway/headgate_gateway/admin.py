@@ -100,7 +100,9 @@ class AdminServer(uvicorn.Server):
     """On the gateway's loop; signals are for the gateway alone."""
 
     def __init__(self, app: Starlette, port: int, host: str = "") -> None:
-        super().__init__(uvicorn.Config(app, log_config=None, access_log=False, lifespan="off"))
+        super().__init__(
+            uvicorn.Config(app, port=port, log_config=None, access_log=False, lifespan="off")
+        )
         self._address = host, port
 
     def listen(self) -> socket.socket:
