@@ -72,11 +72,9 @@ class Answer:
     def __init__(self, shared: Inference, exchange: Exchange) -> None:
         self._shared = shared
         self.exchange = exchange
-        # The loop's clock stands still within a turn. It tells when the request came, so that
-        # nothing seems to happen before; what a turn's work takes only the other one can tell.
-        self._clock, came = time.monotonic, asyncio.get_running_loop().time()
+        self._clock = time.monotonic  # the event loop's stands still within a turn
         self.request = shared.snapshots.request(
-            exchange, shared.sampler.begin(exchange.head.headers), time.time(), came
+            exchange, shared.sampler.begin(exchange.head.headers), time.time(), self._clock()
         )
         self._call: Call | None = None
         self.outcome = Outcome()
