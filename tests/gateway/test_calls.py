@@ -130,12 +130,18 @@ async def test_a_cut_after_the_first_byte_is_told_and_never_tried_again(start: S
 
 FULL = b'{"error":"in ensemble, Exceeds maximum queue size"}'
 EXPIRED = b'{"error":"Request timeout expired"}'
+LONG = (
+    b'{"error":"The sum of prompt length (101), query length (0) should not exceed '
+    b'max_num_tokens (100)"}'
+)
 NO_ANSWERS: dict[str, tuple[Script, int, str]] = {
     "full queue": (failing(503, FULL), 503, "upstream_overloaded"),
     "full queue as 400": (failing(400, b"data: " + FULL), 503, "upstream_overloaded"),
     "full queue as event": (sending(b"data: " + FULL + b"\n\n"), 503, "upstream_overloaded"),
     "time in the queue": (failing(400, EXPIRED), 503, "upstream_overloaded"),
     "server stops": (failing(503, b'{"error":"stopping"}'), 503, "upstream_unavailable"),
+    "long prompt": (failing(400, LONG), 400, "context_length_exceeded"),
+    "long prompt as event": (sending(b"data: " + LONG + b"\n\n"), 400, "context_length_exceeded"),
     "dead stub": (failing(400, b'data: {"error":"Stub died"}'), 502, "upstream_error"),
     "unknown model": (failing(404, b'{"error":"unknown"}'), 502, "upstream_error"),
     "long error": (failing(500, 10_000 * b"x"), 502, "upstream_error"),

@@ -216,7 +216,12 @@ def refusing(status: int, message: str) -> Script:
 @pytest.mark.parametrize(
     ("status", "message", "expected"),
     [
-        (400, "The prompt is longer than max_seq_len", (400, "upstream_refused")),
+        (400, "The guide is not one", (400, "upstream_refused")),
+        (
+            400,
+            "The sum of prompt length (9), query length (0) should not exceed max_num_tokens (8)",
+            (400, "context_length_exceeded"),
+        ),
         (422, "no such grammar", (400, "upstream_refused")),
         (404, "no such model", (502, "upstream_error")),
         (429, "slow down", (503, "upstream_overloaded")),

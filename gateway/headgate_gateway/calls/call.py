@@ -32,7 +32,14 @@ log = structlog.get_logger(__name__)
 SILENT: Final = Failed(
     Refusal(Code.UPSTREAM_TIMEOUT, 504, "The model server stayed silent for too long.")
 )
-FAULTLESS: Final = frozenset({Code.UPSTREAM_OVERLOADED, Code.UPSTREAM_REFUSED, Code.INVALID_OUTPUT})
+FAULTLESS: Final = frozenset(
+    {
+        Code.UPSTREAM_OVERLOADED,
+        Code.UPSTREAM_REFUSED,
+        Code.CONTEXT_LENGTH_EXCEEDED,
+        Code.INVALID_OUTPUT,
+    }
+)
 """Failures that say nothing about the pod: it is busy, or any other would have said the same."""
 SOON: Final = 0.0005
 """s; what is due by then is looked at together."""

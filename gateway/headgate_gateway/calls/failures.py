@@ -1,5 +1,6 @@
 """How a model server fails, in the words that a client gets."""
 
+import re
 from typing import Final
 
 from headgate_gateway.calls.events import Failed
@@ -9,12 +10,20 @@ FULL: Final = ("maximum queue size", "request timeout expired", "queue is full")
 """How Triton's schedulers, TensorRT-LLM's backend and its own server say that a queue takes no
 more, or held a request for too long, in lower case. The status is 503, 429 or 400, by the way that
 the error took."""
+LONG: Final = re.compile(r"prompt length .{0,80}exceed", re.IGNORECASE)
+"""How TensorRT-LLM says that a prompt has more tokens than the model was started for: "The sum of
+prompt length (101), query length (0) should not exceed max_num_tokens (100)"."""
 
 INVALID: Final = Failed(
     Refusal(Code.UPSTREAM_INVALID, 502, "The model server sent something that is no answer.")
 )
 REPORTED: Final = Failed(
     Refusal(Code.UPSTREAM_ERROR, 502, "The model server could not complete this request.")
+)
+TOO_LONG: Final = Failed(
+    Refusal(
+        Code.CONTEXT_LENGTH_EXCEEDED, 400, "The prompt has more tokens than this model's context."
+    )
 )
 REFUSED: Final = Failed(
     Refusal(
@@ -50,6 +59,8 @@ def failure(said: str, status: int = 200) -> Failed:
     >>> failure('{"error":"Exceeds maximum queue size"}', 400) is OVERLOADED
     True
     """
+    if LONG.search(said) is not None:
+        return TOO_LONG
     if status == 429 or any(words in said.lower() for words in FULL):
         return OVERLOADED
     return UNAVAILABLE if status == 503 else REPORTED

@@ -13,7 +13,7 @@ from msgspec import Raw
 
 from headgate_gateway.calls.adapter import Reader, Task, post
 from headgate_gateway.calls.events import Failed
-from headgate_gateway.calls.failures import OVERLOADED, REFUSED, failure
+from headgate_gateway.calls.failures import OVERLOADED, REFUSED, REPORTED, failure
 from headgate_gateway.calls.filters import in_form
 from headgate_gateway.calls.openai_embedding import OpenAIEmbeddingReader
 from headgate_gateway.calls.openai_stream import OpenAIReader
@@ -95,7 +95,7 @@ class OpenAI:
         if status == 429:
             return OVERLOADED
         found = failure(said, status)
-        return REFUSED if status in REFUSES and found is not OVERLOADED else found
+        return REFUSED if status in REFUSES and found is REPORTED else found
 
 
 def _neutral(value: Raw) -> Raw:
