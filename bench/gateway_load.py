@@ -15,6 +15,7 @@ from statistics import median
 from typing import Any, Final, NamedTuple
 
 from bench.ears import listening
+from bench.gateway_cancel import cancelled
 from bench.gateway_ground import Ground, GroundError, Server, ground
 from bench.report import Figure, markdown, report
 
@@ -24,6 +25,7 @@ WORDY: Final = 16
 LONG: Final = 200
 CONNECTIONS: Final = 64
 STREAMS: Final = 512
+LEAVING: Final = 200  # clients
 MIB: Final = 1024.0
 SCHEMA: Final = {
     "type": "object",
@@ -264,6 +266,7 @@ async def swaps(bench: Ground, count: int) -> list[Figure]:
 def run(arguments: argparse.Namespace) -> None:
     with ground() as bench:
         told = figures(measured(bench, arguments.rounds, arguments.seconds))
+        told.append(cancelled(bench, LEAVING))
         told.append(flat(bench, arguments.requests))
         told += asyncio.run(swaps(bench, arguments.swaps))
     report("gateway", told, rounds=arguments.rounds, words=SHORT, connections=CONNECTIONS)
