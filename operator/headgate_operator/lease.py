@@ -11,13 +11,14 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any
 
 import structlog
 
 from headgate_api.errors import HeadgateError, NotFound
 from headgate_kube.client import Object
-from headgate_kube.resources import LEASES, Resource
+from headgate_kube.resources import LEASES
+from headgate_operator.api import Api
 from headgate_operator.metrics import LEADER
 from headgate_operator.owner import Owners
 
@@ -26,14 +27,6 @@ log = structlog.get_logger(__name__)
 
 class LeaseLost(HeadgateError):
     """We could not renew in time. Another process may lead now, so this one must end."""
-
-
-class Api(Protocol):
-    async def get(self, resource: Resource, namespace: str | None, name: str) -> Object: ...
-    async def create(
-        self, resource: Resource, namespace: str | None, body: Mapping[str, Any]
-    ) -> Object: ...
-    async def replace(self, resource: Resource, body: Mapping[str, Any]) -> Object: ...
 
 
 @dataclass(slots=True)

@@ -7,7 +7,7 @@ leader that wakes up late changes nothing.
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeAlias
+from typing import TypeAlias
 
 import structlog
 
@@ -15,7 +15,8 @@ from headgate_api.errors import Conflict, HeadgateError, NotFound, TerminalError
 from headgate_api.labels import MANAGED_BY
 from headgate_api.snapshot import LABEL, POINTER, POINTER_KEY, SCHEMA, Digest, Pointer
 from headgate_kube.client import Object
-from headgate_kube.resources import CONFIG_MAPS, Resource
+from headgate_kube.resources import CONFIG_MAPS
+from headgate_operator.api import Api
 from headgate_operator.owner import Owners
 from headgate_policy.snapshot import decode_pointer, encode_pointer
 
@@ -27,14 +28,6 @@ Version: TypeAlias = tuple[int, int]
 
 class StaleLeader(HeadgateError):
     """A later leader has published. This process must end."""
-
-
-class Api(Protocol):
-    async def get(self, resource: Resource, namespace: str | None, name: str) -> Object: ...
-    async def create(
-        self, resource: Resource, namespace: str | None, body: Mapping[str, Any]
-    ) -> Object: ...
-    async def replace(self, resource: Resource, body: Mapping[str, Any]) -> Object: ...
 
 
 @dataclass(slots=True)
