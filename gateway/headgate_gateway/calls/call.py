@@ -173,11 +173,11 @@ class Call:
         self._stopped = refusal
         self._wake()
 
-    def close(self, result: str = "cancelled") -> None:
+    def close(self) -> None:
         """Let go of everything. An answer still being made is cancelled."""
         if self._timer is not None:
             self._timer.cancel()
-        self._leave_all(result)
+        self._leave_all("cancelled", self._clock())
         self._traffic.active -= 1
         if self._retrying:
             self._traffic.retrying -= 1
@@ -258,9 +258,9 @@ class Call:
         self._leave_all(ending.refusal.code, now)
         return ending
 
-    def _leave_all(self, result: str, now: float | None = None) -> None:
+    def _leave_all(self, result: str, now: float) -> None:
         for attempt in tuple(self._running):
-            self._leave(attempt, result, self._clock() if now is None else now)
+            self._leave(attempt, result, now)
 
     def _leave(self, attempt: Attempt, result: str, now: float) -> None:
         self._running.remove(attempt)

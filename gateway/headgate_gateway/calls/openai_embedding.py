@@ -7,8 +7,8 @@ from typing import Final
 import msgspec
 
 from headgate_gateway.calls.adapter import Task
-from headgate_gateway.calls.events import NO_JSON, Count, End, Event, Usage, Vectors
-from headgate_gateway.calls.failures import INVALID
+from headgate_gateway.calls.events import Count, End, Event, Usage, Vectors
+from headgate_gateway.calls.whole_body import WholeBody
 
 LONGEST: Final = 96 * 1024 * 1024
 """Bytes of one answer."""
@@ -31,27 +31,13 @@ class _Answer(msgspec.Struct):
 _DECODE: Final = msgspec.json.Decoder(_Answer).decode
 
 
-class OpenAIEmbeddingReader:
-    """See `Reader`."""
-
+class OpenAIEmbeddingReader(WholeBody):
     def __init__(self, task: Task) -> None:
-        self._count = len(task.inputs)
-        self._body = bytearray()
-        self.usage = Usage(0, 0, estimated=True)
-        self.error = ""
-        self.holding = False
+        super().__init__(task, LONGEST, Usage(0, 0, estimated=True))
 
-    def feed(self, piece: bytes) -> Sequence[Event]:
-        self._body += piece
-        return (INVALID,) if len(self._body) > LONGEST else ()
-
-    def end(self) -> Sequence[Event]:
-        try:
-            answer = _DECODE(self._body)
-            vectors = _vectors(answer.data, self._count)
-        except (KeyError, ValueError, *NO_JSON) as error:
-            self.error = f"{type(error).__name__}: {error}"
-            return (INVALID,)
+    def _read(self, body: bytes) -> Sequence[Event]:
+        answer = _DECODE(body)
+        vectors = _vectors(answer.data, len(self._task.inputs))
         self.usage = Usage(answer.usage.prompt_tokens, 0)
         return (Vectors(vectors), End("stop", self.usage))
 

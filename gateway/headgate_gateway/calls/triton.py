@@ -5,6 +5,7 @@ difference that matters most: the ensemble sends what is new, the llmapi model s
 far (`CompletionOutput.text`), in every event.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
@@ -49,7 +50,7 @@ class _Reply(msgspec.Struct, gc=False):
 _DECODE: Final = msgspec.json.Decoder(_Reply).decode
 
 
-class _Reading:
+class _Reading(ABC):
     """What both readers share: decoding, errors and counting."""
 
     def __init__(self, task: Task) -> None:
@@ -84,12 +85,13 @@ class _Reading:
     def _worth_reading(self, events: list[bytes]) -> list[bytes]:
         return events
 
+    @abstractmethod
     def _read(self, data: bytes) -> str | Failed:
         """Read one event's data: the new text in it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _end(self) -> End | Failed:
-        raise NotImplementedError
+        """The body ended as it should; was the answer whole?"""
 
     def _decode(self, data: bytes) -> _Reply | Failed:
         try:

@@ -14,8 +14,8 @@ from typing import Any, Final
 import msgspec
 
 from headgate_gateway.calls.adapter import Task
-from headgate_gateway.calls.events import NO_JSON, End, Event, Failed, Usage, Vectors
-from headgate_gateway.calls.failures import INVALID
+from headgate_gateway.calls.events import End, Event, Failed, Usage, Vectors
+from headgate_gateway.calls.whole_body import WholeBody
 from headgate_gateway.refusals import Code, Refusal
 
 CHARACTERS_PER_TOKEN: Final = 4
@@ -53,31 +53,16 @@ def embedding_fields(task: Task) -> dict[str, Any]:
     return {"inputs": [texts], "parameters": {"binary_data_output": True}}
 
 
-class EmbeddingReader:
-    """See `Reader`."""
-
+class EmbeddingReader(WholeBody):
     def __init__(self, task: Task) -> None:
-        self._task = task
-        self._body = bytearray()
         guess = sum(-(-len(text) // CHARACTERS_PER_TOKEN) for text in task.inputs)
-        self.usage = Usage(guess, 0, estimated=True)
-        self.error = ""
-        self.holding = False
+        super().__init__(task, LONGEST, Usage(guess, 0, estimated=True))
 
-    def feed(self, piece: bytes) -> Sequence[Event]:
-        self._body += piece
-        return (INVALID,) if len(self._body) > LONGEST else ()
-
-    def end(self) -> Sequence[Event]:
-        body = bytes(self._body)
-        try:
-            tensors = _tensors(body)
-            rows = _rows(tensors["embedding"], len(self._task.inputs))
-            if "num_input_tokens" in tensors:
-                self.usage = Usage(_sum(tensors["num_input_tokens"]), 0)
-        except (KeyError, ValueError, *NO_JSON) as error:
-            self.error = f"{type(error).__name__}: {error}"
-            return (INVALID,)
+    def _read(self, body: bytes) -> Sequence[Event]:
+        tensors = _tensors(body)
+        rows = _rows(tensors["embedding"], len(self._task.inputs))
+        if "num_input_tokens" in tensors:
+            self.usage = Usage(_sum(tensors["num_input_tokens"]), 0)
         if (wanted := self._task.dimensions) is not None:
             if wanted * 4 > len(rows[0]):
                 return (DIMENSIONS,)
