@@ -91,7 +91,8 @@ def started(cluster: Cluster, text: str, milliseconds: str) -> Any:
         try:
             streams.append(ask(cluster.openai(), GOVERNED, text, stream=True, extra_headers=limit))
         except openai.InternalServerError as refused:
-            assert "deadline_exceeded" == refused.code
+            if refused.code != "deadline_exceeded":
+                raise
         return bool(streams)
 
     until(begins, 90, "a deadline of two seconds is enough to begin")
