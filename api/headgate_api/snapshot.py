@@ -103,6 +103,111 @@ class Target(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     model: str
     """metadata.name, not the public name."""
     weight: int = 1
+    variants: tuple[str, ...] = ()
+    """The first of them that has a ready pod answers. Empty: any variant."""
+
+
+class GenerationBody(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a route says about generating. None: nothing."""
+
+    temperature: float | None = None
+    """Where the client says nothing; so are the next three."""
+    top_p: float | None = None
+    seed: int | None = None
+    max_output_tokens: int | None = None
+    cap_temperature: float | None = None
+    """Whatever the client says; so is the next one."""
+    cap_max_output_tokens: int | None = None
+
+
+StreamingMode: TypeAlias = Literal["Allowed", "Buffered", "Refused"]
+Boundary: TypeAlias = Literal["Sentence", "Line", "Size"]
+
+
+class StreamingBody(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How a stream is given: in segments."""
+
+    mode: StreamingMode = "Allowed"
+    boundary: Boundary = "Sentence"
+    max_characters: int = 400
+    """The longest segment."""
+    max_hold: float = 0.5
+    """s that text is held for the rest of its segment."""
+    heartbeat: float = 15.0
+    """s of silence after which the client gets a sign of life."""
+    on_upstream_loss: Literal["Error", "Continue"] = "Error"
+
+
+class ToolsBody(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a route allows of tools."""
+
+    forbidden: bool = False
+    max_iterations: int | None = None
+    """Answers with tool calls since the user's last message."""
+
+
+Droppable: TypeAlias = Literal["ToolOutput", "Evidence", "History"]
+
+
+class ContextBody(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a route allows of input."""
+
+    max_input_tokens: int | None = None
+    truncate: bool = False
+    """What does not fit is left out by the rules below; otherwise the request is refused."""
+    keep_turns: int | None = None
+    max_tokens_per_source: int | None = None
+    drop_first: tuple[Droppable, ...] = ()
+
+
+class VerifierBody(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A model that gives answers a score from 0 to 1."""
+
+    model: str
+    """metadata.name of its ModelDeployment."""
+    instructions: str = ""
+    max_output_tokens: int = 64
+
+
+Trigger: TypeAlias = Literal["Error", "Timeout", "Saturated", "Rejected", "ModeReduced", "ModeSafe"]
+
+
+class FallbackBody(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Where a request goes on when a route has failed."""
+
+    route: str
+    triggers: tuple[Trigger, ...]
+
+
+class RouteRule(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One route of a policy: either `targets` or `respond`."""
+
+    name: str
+    fallback_only: bool = False
+    """Reached through another route's fallback alone."""
+    when: str | None = None
+    """CEL over the words of a request."""
+    accept_when: str | None = None
+    """CEL over the words of an answer."""
+    targets: tuple[Target, ...] = ()
+    respond: str | None = None
+    """A fixed answer."""
+    generation: GenerationBody = GenerationBody()
+    streaming: StreamingBody | None = None
+    """None: text is passed on as it comes."""
+    tools: ToolsBody = ToolsBody()
+    context: ContextBody = ContextBody()
+    verifier: VerifierBody | None = None
+    fallback: tuple[FallbackBody, ...] = ()
+
+
+class StickinessBody(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What keeps its side of a weighted split."""
+
+    key: Literal["Session", "User", "Tenant", "None"] = "Session"
+    header: str = "x-session-id"
+    ttl: float = 3600.0
+    """s"""
 
 
 class DeadlineBody(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -165,9 +270,13 @@ class OutlierBody(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
 class RouteBody(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A RoutingPolicy. `models` holds only the names that it won (api/README.md D4)."""
 
-    models: tuple[str, ...]
-    targets: tuple[Target, ...]
+    models: tuple[str, ...] = ()
     created: int = 0
+    architecture: Literal["Single", "Router", "Cascade"] = "Single"
+    match_headers: tuple[str, ...] = ()
+    """Request headers that `when` may read, in lower case."""
+    routes: tuple[RouteRule, ...] = ()
+    stickiness: StickinessBody = StickinessBody()
     deadlines: DeadlineBody = DeadlineBody()
     retries: RetryBody = RetryBody()
     hedging: HedgingBody | None = None

@@ -21,6 +21,7 @@ from headgate_api.snapshot import (
     ModelBody,
     Pointer,
     RouteBody,
+    RouteRule,
     SafetyBody,
     TenantBody,
 )
@@ -215,15 +216,20 @@ def summary(entries: Sequence[Entry], upstreams: Iterable[Upstream]) -> Iterator
                 at = [f"{u.host}:{u.port}" for u in upstreams if u.model == entry.name]
                 where = ", ".join(at) if cohorts else "nowhere: no variant runs in this region"
                 yield f"model   {name} -> {where}"
-            case RouteBody(models=names, targets=targets):
-                to = ", ".join(f"{target.model} ({target.weight})" for target in targets)
-                yield f"route   {', '.join(names)} -> {to}"
+            case RouteBody(models=names, routes=routes):
+                yield f"route   {', '.join(names)} -> {'; '.join(map(_leads, routes))}"
             case TenantBody(tenant=tenant, keys=keys):
                 yield f"tenant  {tenant}: keys {', '.join(key.name for key in keys) or 'none'}"
             case SafetyBody(rules=rules, shadow=shadow):
                 what = "observes" if shadow else "enforces"
                 found = ", ".join(rule.name for rule in rules)
                 yield f"safety  {entry.name} {what} {found or 'no rule'}"
+
+
+def _leads(route: RouteRule) -> str:
+    """Tell where one route leads."""
+    to = ", ".join(f"{target.model} ({target.weight})" for target in route.targets)
+    return to or "a fixed answer"
 
 
 def authority(host: str) -> Authorize:

@@ -4,13 +4,12 @@ import asyncio
 import time
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 from headgate_api.snapshot import Cohort
 from headgate_gateway.calls.call import Ask, Backends, Call
-from headgate_gateway.calls.events import MOST_KEPT, End, Failed, Waiting, weight
-from headgate_gateway.calls.failures import INVALID
-from headgate_gateway.edge.errors import JSON, refuse, respond
+from headgate_gateway.edge.errors import refuse
 from headgate_gateway.edge.exchange import Exchange, Headers
 from headgate_gateway.idempotency.keyed import HEADER, Idempotency, leave
 from headgate_gateway.idempotency.recording import replay
@@ -21,16 +20,11 @@ from headgate_gateway.refusals import PASS, Code, Refusal, Verdict
 from headgate_gateway.request import Request
 from headgate_gateway.routing.tables import Tables
 from headgate_gateway.snapshots import Snapshots
-from headgate_gateway.streaming.bodies import HEARTBEAT, Names, Stream, Whole
-from headgate_gateway.streaming.surfaces import SURFACES, Surface
+from headgate_gateway.streaming.delivery import Delivery
+from headgate_gateway.streaming.surfaces import SURFACES
 from headgate_gateway.telemetry.trace_context import Sampler
 from headgate_gateway.timeline import Timeline
 
-EVENT_STREAM: Final = (
-    (b"content-type", b"text/event-stream; charset=utf-8"),
-    (b"cache-control", b"no-cache"),
-    (b"x-accel-buffering", b"no"),
-)
 STAGE: Final = b"x-headgate-stage"
 MOST_LABELS: Final = 10_000
 NO_TABLES: Final = Tables()
@@ -118,13 +112,23 @@ class Answer:
                 return entered
         return verdict if verdict is not PASS else await shared.pipeline.ask(request)
 
-    def _serve(self) -> Coroutine[Any, Any, None]:
+    async def _serve(self) -> None:
         shared, request = self._shared, self.request
         request.tables = NO_TABLES  # a long stream must not keep old policies in memory
         call = self._call = Call(shared.backends, ask(request), request.timeline)
         shared.calls.add(call)
-        surface = SURFACES[request.head.path]
-        return (self._stream if request.asked.streams else self._plain)(call, surface)
+        delivery = Delivery(
+            call=call,
+            surface=SURFACES[request.head.path],
+            exchange=self.exchange,
+            request=request,
+            outcome=self.outcome,
+            labels=partial(self._labels, "call"),
+            clock=self._clock,
+        )
+        refusal = await (delivery.stream() if request.asked.streams else delivery.whole())
+        if refusal is not None:
+            await self._refuse(refusal)
 
     async def _enter(self) -> Verdict | Kept:
         """Let one request with this Idempotency-Key through; from here on it leaves a record."""
@@ -140,83 +144,11 @@ class Answer:
         request.tables = self._shared.snapshots.tables
         return PASS
 
-    async def _stream(self, call: Call, surface: Surface) -> None:
-        """Send what comes, at once. Status and headers wait for the first of it, or a heartbeat."""
-        exchange, timeline = self.exchange, self.request.timeline
-        stream: Stream | None = None
-        opening = b""  # what comes first, until it leaves together with something
-        while True:
-            event = call.take()
-            if event is None:
-                await call.news()
-                continue
-            if isinstance(event, Failed):
-                await self._refuse(event.refusal)
-                return
-            if stream is None:
-                stream = self._start(call, surface)
-                opening = stream.opening()
-            if isinstance(event, End):
-                self.outcome.end = event
-                exchange.finish(opening + stream.end(event))
-                return
-            if isinstance(event, Waiting):
-                await exchange.send(HEARTBEAT)
-                continue
-            if timeline.first_text is None:
-                timeline.first_text = self._clock()
-            piece, opening = opening + stream.write(event), b""
-            await exchange.send(piece)
-
-    async def _plain(self, call: Call, surface: Surface) -> None:
-        timeline = self.request.timeline
-        whole: Whole | None = None
-        kept = 0
-        while True:
-            event = call.take()
-            if event is None:
-                await call.news()
-                continue
-            if isinstance(event, Failed):
-                await self._refuse(event.refusal)
-                return
-            if isinstance(event, Waiting):
-                continue
-            if whole is None:
-                whole = surface.whole(self._names(call, surface), self.request.asked)
-            if isinstance(event, End):
-                self.outcome.end, self.outcome.status = event, 200
-                body = whole.body(event)
-                await respond(self.exchange, 200, [JSON, *self._labels("call")], body)
-                return
-            if timeline.first_text is None:
-                timeline.first_text = self._clock()
-            whole.add(event)
-            kept += weight(event)
-            if kept > MOST_KEPT:
-                call.stop(INVALID.refusal)
-
     async def _refuse(self, refusal: Refusal) -> None:
         self.outcome.fail(refusal.code, refusal.status)
         stages = self.request.timeline.stages
         stage = "call" if self._call is not None else stages[-1][0] if stages else "edge"
         await refuse(self.exchange, refusal, *self._labels(stage))
-
-    def _start(self, call: Call, surface: Surface) -> Stream:
-        self.outcome.status = 200
-        name = (b"x-request-id", self.exchange.id.encode())
-        self.exchange.start(200, [*EVENT_STREAM, name, *self._labels("call")])
-        assert surface.stream is not None  # noqa: S101 - its requests cannot ask for one
-        return surface.stream(self._names(call, surface), self.request.asked)
-
-    def _names(self, call: Call, surface: Surface) -> Names:
-        assert call.cohort is not None  # noqa: S101 - somebody answered
-        return Names(
-            id=surface.prefix + self.exchange.id,
-            created=int(self.request.now),
-            model=self.request.asked.model,
-            system_fingerprint=call.cohort.revision,
-        )
 
     def _labels(self, stage: str) -> Headers:
         """What decided about this answer, for whoever debugs it: as much as is known."""

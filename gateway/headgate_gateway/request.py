@@ -4,7 +4,7 @@ from typing import Any, Final
 
 from msgspec import Struct
 
-from headgate_api.snapshot import RouteBody
+from headgate_api.snapshot import RouteBody, RouteRule
 from headgate_gateway.calls.adapter import Task
 from headgate_gateway.calls.deadline import Deadline
 from headgate_gateway.edge.asked import Asked
@@ -13,8 +13,10 @@ from headgate_gateway.routing.tables import Credential, Model, Route, Tables
 from headgate_gateway.telemetry.trace_context import Trace
 from headgate_gateway.timeline import Timeline
 
-DIRECT: Final = RouteBody(models=(), targets=())
+DIRECT: Final = RouteBody()
 """The policy of models that no RoutingPolicy claims."""
+DIRECT_RULE: Final = RouteRule(name="direct")
+"""Their one route."""
 LATER: Final[Any] = None
 """Of a field that its writer has not come to."""
 
@@ -33,6 +35,7 @@ class Request(Struct, kw_only=True):
     credential: Credential = LATER  # identity
     asked: Asked = LATER  # parse
     route: Route | None = None  # routing; None: the name is a ModelDeployment's own
+    rule: RouteRule = DIRECT_RULE  # routing; the route of the policy
     model: Model = LATER  # routing
     deadline: Deadline = LATER  # deadline
     task: Task = LATER  # context

@@ -9,6 +9,7 @@ from headgate_api.snapshot import (
     OutlierBody,
     RetryBody,
     RouteBody,
+    RouteRule,
     Target,
 )
 from headgate_controllers.contract import Key
@@ -81,7 +82,7 @@ def test_gateways_are_told_names_and_targets() -> None:
 
     assert RouteBody(
         models=("a", "z"),
-        targets=(Target(model="x", weight=1), Target(model="y", weight=2)),
+        routes=(leading(Target(model="x", weight=1), Target(model="y", weight=2)),),
         created=1767225600,
     ) == body(plan)
     assert [{"name": "z", "state": "Held"}, {"name": "a", "state": "Held"}] == plan.status["models"]
@@ -93,9 +94,8 @@ class TestHowModelsAreCalled:
     def test_a_policy_that_says_nothing_of_it_changes_nothing(self) -> None:
         plan = entry({})
 
-        assert RouteBody(
-            models=("gpt",), targets=(Target(model="llama"),), created=1767225600
-        ) == decoded(plan)
+        routes = (leading(Target(model="llama")),)
+        assert RouteBody(models=("gpt",), routes=routes, created=1767225600) == decoded(plan)
         assert () == plan.requires
 
     def test_what_is_written_out_is_the_same_as_what_is_left_out(self) -> None:
@@ -202,6 +202,10 @@ def entry(block: dict[str, Any]) -> Entry:
     plan = world.settle(world.apply("RoutingPolicy", "chat", {**spec("gpt"), **block}))
     assert plan.entry is not None
     return plan.entry
+
+
+def leading(*targets: Target) -> RouteRule:
+    return RouteRule(name="all", targets=targets)
 
 
 def decoded(told: Entry) -> RouteBody:

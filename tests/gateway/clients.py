@@ -8,9 +8,9 @@ from typing import Any
 
 import h11
 
-from headgate_api.snapshot import RouteBody, Target
+from headgate_api.snapshot import RouteBody
 
-from .conftest import KEY, NAME, TENANT, Running, cohort, entry, model
+from .conftest import ALL, KEY, NAME, TENANT, Running, cohort, entry, model
 
 
 @dataclass(slots=True)
@@ -111,7 +111,7 @@ class Client:
 
 def relaxed(**more: Any) -> RouteBody:
     """Rules under which nothing times out here."""
-    return RouteBody(models=(NAME,), targets=(Target(model="llama"),), **more)
+    return RouteBody(models=(NAME,), routes=(ALL,), **more)
 
 
 def serving(runtime: str, rules: RouteBody) -> tuple[Any, ...]:

@@ -20,6 +20,7 @@ from headgate_api.snapshot import (
     ModelBody,
     Pointer,
     RouteBody,
+    RouteRule,
     Target,
     TenantBody,
 )
@@ -67,9 +68,13 @@ ENSEMBLE = model(cohort(runtime="triton-python"))
 TENANT = entry("TenantQuota", "acme", TenantBody(tenant="acme", keys=(api_key(KEY),)))
 
 
+ALL = RouteRule(name="all", targets=(Target(model="llama"),))
+"""A route to the one model."""
+
+
 def policy(**rules: Any) -> tuple[Entry, ...]:
     """A model behind a RoutingPolicy with these rules, and its tenant."""
-    body = RouteBody(models=(NAME,), targets=(Target(model="llama"),), **rules)
+    body = RouteBody(models=(NAME,), routes=(ALL,), **rules)
     return MODEL, TENANT, entry("RoutingPolicy", "front", body)
 
 

@@ -11,7 +11,16 @@ import pytest
 from hypothesis import given, strategies as st
 
 from headgate_api.errors import TerminalError
-from headgate_api.snapshot import Entry, Identity, ModelBody, Pointer, RouteBody, Target, TenantBody
+from headgate_api.snapshot import (
+    Entry,
+    Identity,
+    ModelBody,
+    Pointer,
+    RouteBody,
+    RouteRule,
+    Target,
+    TenantBody,
+)
 from headgate_gateway.routing.copies import SharedMap
 from headgate_gateway.routing.tables import Tables
 from headgate_gateway.snapshot_files import SnapshotFiles, SnapshotKeeper
@@ -267,7 +276,9 @@ def _entries(models: dict[str, str], routes: dict[str, str]) -> list[Entry]:
     for name, public in models.items():
         made.setdefault(f"model {public}", _entry("ModelDeployment", name, _model(public)))
     for name, public in routes.items():
-        body = RouteBody(models=(public,), targets=(Target(model="a"),))
+        body = RouteBody(
+            models=(public,), routes=(RouteRule(name="all", targets=(Target(model="a"),)),)
+        )
         made.setdefault(f"route {public}", _entry("RoutingPolicy", name, body))
     return list(made.values())
 

@@ -14,6 +14,7 @@ from headgate_api.snapshot import (
     InputRule,
     ModelBody,
     RouteBody,
+    RouteRule,
     SafetyBody,
     Target,
     TenantBody,
@@ -244,7 +245,8 @@ async def test_a_model_that_the_tenant_may_not_use_does_not_exist_for_it(start: 
 
 
 def route(*targets: Target, models: tuple[str, ...] = ("chat",)) -> Any:
-    return entry("RoutingPolicy", "front", RouteBody(models=models, targets=targets, created=9))
+    routes = (RouteRule(name="all", targets=targets),)
+    return entry("RoutingPolicy", "front", RouteBody(models=models, routes=routes, created=9))
 
 
 async def test_a_policy_goes_before_the_model_that_has_the_name(start: Start) -> None:

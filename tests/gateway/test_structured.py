@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from headgate_api.snapshot import RetryBody, RouteBody, Target
+from headgate_api.snapshot import RetryBody, RouteBody
 
-from .conftest import ENSEMBLE, TENANT, Running, cohort, entry, model
+from .conftest import ALL, ENSEMBLE, TENANT, Running, cohort, entry, model
 from .exchanges import Recorded
 from .test_calls import ask
 from .upstream import Connection, Script, ensemble_saying, saying
@@ -197,7 +197,7 @@ async def test_a_policy_may_have_an_invalid_answer_tried_again(start: Start) -> 
         "again",
         RouteBody(
             models=("json",),
-            targets=(Target(model="llama"),),
+            routes=(ALL,),
             retries=RetryBody(retry_on=("InvalidOutput",), backoff_base=0.001),
         ),
     )

@@ -11,7 +11,7 @@ from headgate_api.callpolicy import (
     OutlierDetection,
     Retries,
 )
-from headgate_api.routingpolicy import RoutingPolicy
+from headgate_api.routingpolicy import Route, RoutingPolicy
 from headgate_api.snapshot import (
     DeadlineBody,
     HedgingBody,
@@ -19,12 +19,13 @@ from headgate_api.snapshot import (
     RetryBody,
     RetryOn,
     RouteBody,
+    RouteRule,
     Target,
 )
 from headgate_api.units import parse_duration
 
 Block = TypeVar("Block", DeadlineBody, RetryBody, OutlierBody)
-STANDARD: Final = RouteBody(models=(), targets=())
+STANDARD: Final = RouteBody()
 """How models are called that no policy claims."""
 
 
@@ -34,13 +35,17 @@ def body(policy: RoutingPolicy, held: Iterable[str], created: int) -> RouteBody:
     (route,) = spec.routes
     return RouteBody(
         models=tuple(sorted(held)),
-        targets=tuple(Target(model=t.model_ref.name, weight=t.weight) for t in route.targets),
         created=created,
+        routes=(RouteRule(name=route.name, targets=_targets(route)),),
         deadlines=_usual(_deadlines(spec.deadlines), STANDARD.deadlines),
         retries=_usual(_retries(spec.retries), STANDARD.retries),
         hedging=_hedging(spec.hedging),
         outliers=_usual(_outliers(spec.load_balancing.outlier_detection), STANDARD.outliers),
     )
+
+
+def _targets(route: Route) -> tuple[Target, ...]:
+    return tuple(Target(model=t.model_ref.name, weight=t.weight) for t in route.targets)
 
 
 def requires(body: RouteBody) -> tuple[str, ...]:

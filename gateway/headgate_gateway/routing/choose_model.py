@@ -43,8 +43,9 @@ class ChooseModel:
             model = space.models.get(name)
             return UNKNOWN if model is None else self._use(request, [(model, 1)])
         request.route = route
+        rule = request.rule = route.body.routes[0]
         objects = space.objects
-        targets = [(objects.get(t.model), t.weight) for t in route.body.targets]
+        targets = [(objects.get(t.model), t.weight) for t in rule.targets]
         return self._use(request, [(model, w) for model, w in targets if model is not None and w])
 
     def _use(self, request: Request, targets: Sequence[tuple[Model, int]]) -> Verdict:

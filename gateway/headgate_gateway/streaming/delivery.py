@@ -1,0 +1,112 @@
+"""The answer on its way to the client: from what a source yields to the bytes of the exchange."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from headgate_api.snapshot import Cohort
+from headgate_gateway.calls.call import Call
+from headgate_gateway.calls.events import MOST_KEPT, End, Failed, Waiting, weight
+from headgate_gateway.calls.failures import INVALID
+from headgate_gateway.edge.errors import JSON, respond
+from headgate_gateway.edge.exchange import Exchange, Headers
+from headgate_gateway.outcome import Outcome
+from headgate_gateway.refusals import Refusal
+from headgate_gateway.request import Request
+from headgate_gateway.streaming.bodies import HEARTBEAT, Names, Stream, Whole
+from headgate_gateway.streaming.surfaces import Surface
+
+EVENT_STREAM: Final = (
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache"),
+    (b"x-accel-buffering", b"no"),
+)
+
+
+@dataclass(slots=True, kw_only=True)
+class Delivery:
+    """Gives one answer. Either way returns why there is none, as long as nothing has left."""
+
+    call: Call
+    """What the answer comes from."""
+    surface: Surface
+    """The endpoint."""
+    exchange: Exchange
+    request: Request
+    outcome: Outcome
+    labels: Callable[[], Headers]
+    """Makes the headers that name what decided about the answer."""
+    clock: Callable[[], float]
+    """s"""
+
+    async def stream(self) -> Refusal | None:
+        """Send what comes, at once. Status and headers wait for the first of it, or a heartbeat."""
+        call, exchange, timeline = self.call, self.exchange, self.request.timeline
+        stream: Stream | None = None
+        opening = b""  # what comes first, until it leaves together with something
+        while True:
+            event = call.take()
+            if event is None:
+                await call.news()
+                continue
+            if isinstance(event, Failed):
+                return event.refusal
+            if stream is None:
+                stream = self._start()
+                opening = stream.opening()
+            if isinstance(event, End):
+                self.outcome.end = event
+                exchange.finish(opening + stream.end(event))
+                return None
+            if isinstance(event, Waiting):
+                await exchange.send(HEARTBEAT)
+                continue
+            if timeline.first_text is None:
+                timeline.first_text = self.clock()
+            piece, opening = opening + stream.write(event), b""
+            await exchange.send(piece)
+
+    async def whole(self) -> Refusal | None:
+        """Collect what comes, and send it in one piece."""
+        call, timeline = self.call, self.request.timeline
+        whole: Whole | None = None
+        kept = 0
+        while True:
+            event = call.take()
+            if event is None:
+                await call.news()
+                continue
+            if isinstance(event, Failed):
+                return event.refusal
+            if isinstance(event, Waiting):
+                continue
+            if whole is None:
+                whole = self.surface.whole(self._names(), self.request.asked)
+            if isinstance(event, End):
+                self.outcome.end, self.outcome.status = event, 200
+                body = whole.body(event)
+                await respond(self.exchange, 200, [JSON, *self.labels()], body)
+                return None
+            if timeline.first_text is None:
+                timeline.first_text = self.clock()
+            whole.add(event)
+            kept += weight(event)
+            if kept > MOST_KEPT:
+                call.stop(INVALID.refusal)
+
+    def _start(self) -> Stream:
+        self.outcome.status = 200
+        name = (b"x-request-id", self.exchange.id.encode())
+        self.exchange.start(200, [*EVENT_STREAM, name, *self.labels()])
+        assert self.surface.stream is not None  # noqa: S101 - its requests cannot ask for one
+        return self.surface.stream(self._names(), self.request.asked)
+
+    def _names(self) -> Names:
+        cohort: Cohort | None = self.call.cohort
+        assert cohort is not None  # noqa: S101 - somebody answered
+        return Names(
+            id=self.surface.prefix + self.exchange.id,
+            created=int(self.request.now),
+            model=self.request.asked.model,
+            system_fingerprint=cohort.revision,
+        )
