@@ -39,4 +39,4 @@ def test_every_precision_stands_there_with_its_numbers() -> None:
 @pytest.mark.parametrize("word", [row[0] for row in rows("word")])
 def test_every_word_of_a_script_is_understood(word: str) -> None:
     example = re.sub(r"\bN\b", "3", word).replace("VALUE", '{"a": 1}')
-    assert parse(f"[[sim: {example}]]") != parse("")
+    assert parse(f"[[sim: {example.replace('NAME', 'bf16')}]]", "bf16") != parse("")

@@ -107,13 +107,20 @@ class TestScript:
             ("silent_after 2", Script(silent_after=2)),
             ("die", Script(die_after=0)),
             ("die_after 7", Script(die_after=7)),
+            ("variant bf16; tokens 2", Script(tokens=2, variant="bf16")),
         ],
     )
     def test_words_can_be_joined(self, markup: str, script: Script) -> None:
-        assert script == parse(f"before [[sim: {markup} ]] after")
+        assert script == parse(f"before [[sim: {markup} ]] after", "bf16")
 
     def test_the_last_markup_counts(self) -> None:
         assert Script(tokens=2) == parse("[[sim: die]] then [[sim: tokens 2]]")
+
+    def test_markup_for_another_variant_is_not_there(self) -> None:
+        prompt = "[[sim: tokens 2]] [[sim: variant fp8; die]]"
+
+        assert Script(tokens=2) == parse(prompt, "bf16")
+        assert Script(die_after=0, variant="fp8") == parse(prompt, "fp8")
 
     def test_echo_gives_the_prompt_without_it(self) -> None:
         assert Script(text="a  b", slow=1.0) == parse("a [[sim: echo; slow 1s]] b")
@@ -127,6 +134,7 @@ class TestScript:
         [
             ("[[sim: dance]]", "there is no word `dance`"),
             ("[[sim: tokens many]]", "expected a number after `tokens`"),
+            ("[[sim: variant]]", "expected a name after `variant`"),
             ("[[sim: slow 3]]", "expected a duration such as 200ms after `slow`"),
             ("[[sim: json {]]", "expected JSON after `json`"),
             ("[[sim: die tokens 3]]", "expected `;` or `]]` after `die`"),

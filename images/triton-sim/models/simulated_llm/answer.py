@@ -49,7 +49,7 @@ def answer(ask: Ask, drift: Drift) -> Answer:
     """
     if ask.max_tokens < 1:
         raise ValueError(f"max_tokens is {ask.max_tokens}; it must be at least 1")
-    script = parse(ask.prompt)
+    script = parse(ask.prompt, drift.variant)
     limit = ask.max_tokens + 1  # one more than may be said tells `stop` from `length`
     said = list(itertools.islice(_tokens(ask, script, drift), limit))
     reason, stop_reason = "stop", None

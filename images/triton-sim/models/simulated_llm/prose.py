@@ -62,8 +62,12 @@ _MARKS = (".",) * 8 + ("?", "!")
 class Drift:
     """How a variant differs from the others."""
 
-    name: str  # which phrases it changes
+    name: str  # which phrases it changes: the variant and its precision, `bf16/none`
     share: float  # of phrases, 0.0 to 1.0
+
+    @property
+    def variant(self) -> str:
+        return self.name.partition("/")[0]
 
 
 def sentences(prompt: str, seed: int, drift: Drift) -> Iterator[str]:

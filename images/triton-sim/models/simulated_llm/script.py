@@ -1,6 +1,7 @@
 """What a test asks of the simulator, inside the prompt: `[[sim: word argument; word argument]]`.
 
-The last markup of a prompt counts, so an earlier turn of a conversation does not.
+The last markup of a prompt counts, so an earlier turn of a conversation does not. One with
+`variant NAME` is for that variant alone: for others it is not there.
 """
 
 import json
@@ -11,6 +12,7 @@ from typing import Any
 _OPENING = "[[sim:"
 _SPACE = re.compile(r"\s*")
 _WORD = re.compile(r"[a-z_]+")
+_NAME = re.compile(r"[a-z0-9-]+")
 _NUMBER = re.compile(r"\d+\b")
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s)\b")
 
@@ -28,10 +30,11 @@ class Script:
     fail_after: int | None = None  # tokens, then an error
     silent_after: int | None = None  # tokens, then nothing, and no end
     die_after: int | None = None  # tokens, then the model's process is killed
+    variant: str | None = None  # whom it is for; None: everybody
 
 
-def parse(prompt: str) -> Script:
-    """Read the last markup of `prompt`.
+def parse(prompt: str, variant: str = "") -> Script:
+    """Read the last markup of `prompt` that is for `variant`.
 
     Raises:
         ValueError: the markup has an unknown word or a wrong argument; the message says which.
@@ -40,8 +43,15 @@ def parse(prompt: str) -> Script:
     True
     """
     start = prompt.rfind(_OPENING)
-    if start < 0:
-        return Script()
+    while start >= 0:
+        script = _read(prompt, start)
+        if script.variant in {None, variant}:
+            return script
+        start = prompt.rfind(_OPENING, 0, start)
+    return Script()
+
+
+def _read(prompt: str, start: int) -> Script:
     asked: dict[str, Any] = {}
     echo, at = False, start + len(_OPENING)
     while True:
@@ -57,6 +67,8 @@ def parse(prompt: str) -> Script:
             case "tokens" | "fail_after" | "silent_after" | "die_after":
                 text, at = _match(_NUMBER, prompt, at, f"a number after `{word}`")
                 asked[word] = int(text)
+            case "variant":
+                asked[word], at = _match(_NAME, prompt, at, "a name after `variant`")
             case "silent" | "die":
                 asked[f"{word}_after"] = 0
             case "echo":
