@@ -12,8 +12,8 @@ from typing import Final, TypeAlias
 
 import msgspec
 
-from headgate_gateway.calls.call import Call
 from headgate_gateway.calls.events import End
+from headgate_gateway.calls.source import Source
 from headgate_gateway.feedback import Feedback, count
 from headgate_gateway.metrics import Metrics, Served
 from headgate_gateway.refusals import Code
@@ -54,7 +54,7 @@ class Outcome(msgspec.Struct):
         self.code, self.status = code, self.status or status
 
 
-Ended: TypeAlias = tuple[Request, Call | None, Outcome]
+Ended: TypeAlias = tuple[Request, Source | None, Outcome]
 
 
 @dataclass(slots=True)
@@ -71,7 +71,7 @@ class Teller:
     write: Callable[[bytes], None] | None = logs.write  # None: no line per request
     _waiting: deque[Ended] = field(default_factory=deque)
 
-    def tell(self, request: Request, call: Call | None, outcome: Outcome) -> None:
+    def tell(self, request: Request, call: Source | None, outcome: Outcome) -> None:
         """Tell about a request whose timeline has ended. `call`: it was to be served by a model."""
         if not self._waiting:
             asyncio.get_running_loop().call_soon(self._tell_all)
@@ -87,7 +87,7 @@ class Teller:
                 asyncio.get_running_loop().call_soon(self._tell_all)
             raise  # the event loop logs it
 
-    def _tell(self, request: Request, call: Call | None, outcome: Outcome) -> None:
+    def _tell(self, request: Request, call: Source | None, outcome: Outcome) -> None:
         timeline = request.timeline
         assert timeline.ended is not None  # noqa: S101 - see above
         facts = _facts(request, outcome, timeline, timeline.ended - timeline.started)
@@ -113,7 +113,7 @@ class Teller:
                 Told(facts, timeline, request.trace, request.now, head.method, head.path)
             )
 
-    def _tell_call(self, request: Request, call: Call, outcome: Outcome, facts: Facts) -> None:
+    def _tell_call(self, request: Request, call: Source, outcome: Outcome, facts: Facts) -> None:
         attempts = request.timeline.attempts
         facts.attempts = len(attempts)
         if call.last is None:

@@ -9,6 +9,7 @@ from headgate_gateway.calls.adapter import Task
 from headgate_gateway.calls.deadline import Deadline
 from headgate_gateway.edge.asked import Asked
 from headgate_gateway.edge.exchange import Head
+from headgate_gateway.routing.decision import Decision
 from headgate_gateway.routing.tables import Credential, Model, Route, Tables
 from headgate_gateway.telemetry.trace_context import Trace
 from headgate_gateway.timeline import Timeline
@@ -35,8 +36,9 @@ class Request(Struct, kw_only=True):
     credential: Credential = LATER  # identity
     asked: Asked = LATER  # parse
     route: Route | None = None  # routing; None: the name is a ModelDeployment's own
-    rule: RouteRule = DIRECT_RULE  # routing; the route of the policy
-    model: Model = LATER  # routing
+    rule: RouteRule = DIRECT_RULE  # routing; the route of the policy. A course: of each stage
+    decision: Decision | None = None  # routing, and the course; None: as `route`
+    model: Model = LATER  # routing, or the course; None: a fixed answer
     deadline: Deadline = LATER  # deadline
     task: Task = LATER  # context
 

@@ -4,10 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from headgate_api.snapshot import Cohort
-from headgate_gateway.calls.call import Call
 from headgate_gateway.calls.events import MOST_KEPT, End, Failed, Waiting, weight
 from headgate_gateway.calls.failures import INVALID
+from headgate_gateway.calls.source import Source
 from headgate_gateway.edge.errors import JSON, respond
 from headgate_gateway.edge.exchange import Exchange, Headers
 from headgate_gateway.outcome import Outcome
@@ -16,6 +15,8 @@ from headgate_gateway.request import Request
 from headgate_gateway.streaming.bodies import HEARTBEAT, Names, Stream, Whole
 from headgate_gateway.streaming.surfaces import Surface
 
+FIXED: Final = "fixed"
+"""Stands for the revision where no model server was asked: the policy has the answer."""
 EVENT_STREAM: Final = (
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-cache"),
@@ -27,7 +28,7 @@ EVENT_STREAM: Final = (
 class Delivery:
     """Gives one answer. Either way returns why there is none, as long as nothing has left."""
 
-    call: Call
+    call: Source
     """What the answer comes from."""
     surface: Surface
     """The endpoint."""
@@ -102,11 +103,10 @@ class Delivery:
         return self.surface.stream(self._names(), self.request.asked)
 
     def _names(self) -> Names:
-        cohort: Cohort | None = self.call.cohort
-        assert cohort is not None  # noqa: S101 - somebody answered
+        cohort = self.call.cohort
         return Names(
             id=self.surface.prefix + self.exchange.id,
             created=int(self.request.now),
             model=self.request.asked.model,
-            system_fingerprint=cohort.revision,
+            system_fingerprint=cohort.revision if cohort is not None else FIXED,
         )

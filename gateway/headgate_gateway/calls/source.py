@@ -1,0 +1,39 @@
+"""Where the events of one answer come from: a call, several of them, or nobody at all."""
+
+import asyncio
+from typing import Protocol
+
+from headgate_api.snapshot import Cohort
+from headgate_gateway.calls.attempt import Attempt
+from headgate_gateway.calls.events import Event
+from headgate_gateway.refusals import Refusal
+
+
+class Source(Protocol):
+    """`take()` events until `End` or `Failed`, then `close()`, whatever happened."""
+
+    @property
+    def last(self) -> Attempt | None:
+        """The attempt that gave the answer, or the newest. None: no model server was asked."""
+        ...
+
+    @property
+    def cohort(self) -> Cohort | None:
+        """Of that attempt."""
+        ...
+
+    def take(self) -> Event | None:
+        """Take the next event; None: wait for `news()`."""
+        ...
+
+    def news(self) -> asyncio.Future[None]:
+        """Wait until `take` may have something to say."""
+        ...
+
+    def stop(self, refusal: Refusal) -> None:
+        """Fail with `refusal`, now."""
+        ...
+
+    def close(self) -> None:
+        """Let go of everything. An answer still being made is cancelled."""
+        ...

@@ -1,0 +1,65 @@
+"""What was decided about a request, and why. Kept for whoever asks later; no client's words in it.
+
+What costs something to say in words is not said here: the rules stay compiled, and the words that
+they read stay values, until somebody wants an explanation.
+"""
+
+from collections.abc import Mapping
+from typing import Final, Literal, TypeAlias
+
+from msgspec import Struct
+
+from headgate_api.snapshot import Trigger
+from headgate_gateway.calls.events import Usage
+from headgate_gateway.routing.tables import Route
+
+Why: TypeAlias = Literal["only", "weight", "sticky", "fixed"]
+"""Why a target: the only one that is ready; by chance and weight; by the session's, user's or
+tenant's key and weight; or there is none, as the answer is fixed."""
+Result: TypeAlias = Literal["", "given", "accepted", "rejected", "failed", "skipped", "stopped"]
+"""Of a stage. Empty: in work. `given`: nothing had to be accepted. `skipped`: never asked.
+`stopped`: the client left, or the gateway was told to stop."""
+TEXTS: Final = frozenset({"answer.text", "request.headers"})
+"""Words whose values are a client's or a model's own and are never told."""
+
+
+class Stage(Struct, kw_only=True):
+    """One route on the request's way. Most requests have one."""
+
+    route: str
+    trigger: Trigger | None = None
+    """It is a fallback, and this is what had happened to the stage before."""
+    repair: bool = False
+    """The answer before, and what was wrong with it, went into the prompt."""
+    model: str = ""
+    """The target's metadata.name. Empty: no target is ready, or the answer is fixed."""
+    variants: tuple[str, ...] = ()
+    """Of those the target lists, the one that was ready first. Empty: any of the model's."""
+    why: Why = "only"
+    result: Result = ""
+    reason: str = ""
+    """Reason code of what failed; or what of an answer was not as it should be, in short words."""
+    words: Mapping[str, object] = {}
+    """Of an answer: the words that `acceptWhen` read, without texts."""
+    started: float = 0.0
+    """s on the event loop's clock."""
+    ended: float | None = None
+    attempts: tuple[int, int] = (0, 0)
+    """Its attempts: from, to, of the timeline's."""
+    usage: Usage | None = None
+    """What its answer cost, shown or not."""
+
+
+class Decision(Struct, kw_only=True):
+    """About one request for a name that a RoutingPolicy claims."""
+
+    route: Route
+    """The policy: its name, and its compiled rules, which can explain themselves."""
+    rule: int
+    """Which of the policy's routes was entered first."""
+    errors: Mapping[int, str] = {}
+    """Routes before it whose `when` could not be evaluated, and so did not match."""
+    words: Mapping[str, object] = {}
+    """What the rules looked at, by name."""
+    stages: list[Stage] = []
+    """In the order in which they began. The last one gave the answer, if there is one."""
