@@ -6,13 +6,11 @@ import os
 import struct
 import sys
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from headgate_cluster.binaries import pip_install
-from headgate_cluster.files import TREE, cache_root, digest_of, locked
+from headgate_cluster.sdks import older_openai
 
 from . import sdk_contract
 from .conftest import KEY, NAME, TENANT, Running, cohort, model
@@ -20,20 +18,7 @@ from .test_structured import CALL, TEMPLATE
 from .upstream import Connection, saying
 
 Start = Callable[..., Awaitable[Running]]
-PINS = TREE / "requirements" / "openai-2.txt"
 VECTORS = {"a": (3.0, 4.0, 0.0), "b": (0.5, 0.25, 1.0)}
-
-
-@pytest.fixture(scope="session")
-def older() -> Path:
-    """The folder with the SDK's major 2; it is fetched once."""
-    folder = cache_root() / "openai" / digest_of([PINS], TREE, sys.version)
-    with locked(folder.parent / "lock"):
-        if not folder.exists():
-            half = folder.with_name(f"{folder.name}.half")
-            pip_install(half, PINS)
-            half.rename(folder)
-    return folder
 
 
 async def script(connection: Connection) -> None:
@@ -77,13 +62,11 @@ async def embed(connection: Connection) -> None:
 
 
 @pytest.mark.parametrize("major", ["2", "3"])
-async def test_both_majors_of_the_sdk_understand_every_answer(
-    start: Start, major: str, request: pytest.FixtureRequest
-) -> None:
+async def test_both_majors_of_the_sdk_understand_every_answer(start: Start, major: str) -> None:
     running = await start(script, entries=(model(cohort(), chat_template=TEMPLATE), TENANT))
     environment = dict(os.environ)
     if major == "2":
-        environment["PYTHONPATH"] = str(request.getfixturevalue("older"))
+        environment["PYTHONPATH"] = str(older_openai())
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         sdk_contract.__file__,
