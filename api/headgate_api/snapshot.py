@@ -293,8 +293,14 @@ class ApiKey(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     secret: str = ""
     """The Secret that it lies in: while that cannot be read its keys stay in force."""
     user: str | None = None
+    tier: str | None = None
+    """Tier of the user who holds it, for the rules of routes."""
     expires_at: int | None = None
     """Seconds since 1970."""
+
+
+Priority: TypeAlias = Literal["Critical", "Standard", "Sheddable"]
+Grant: TypeAlias = Literal["Explain"]
 
 
 class TenantBody(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -304,6 +310,9 @@ class TenantBody(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     keys: tuple[ApiKey, ...] = ()
     allowed_models: tuple[str, ...] | None = None
     """Globs over public names. None: every name of the namespace."""
+    priority: Priority = "Standard"
+    grants: tuple[Grant, ...] = ()
+    """Rights to use headers of Headgate's own."""
 
 
 class InputRule(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -331,7 +340,7 @@ BODIES: Final[dict[Kind, Any]] = {
     "TenantQuota": TenantBody,
     "SafetyPolicy": SafetyBody,
 }
-FEATURES: Final = frozenset({"call-policy", "input-rules", "trtllm-serve"})
+FEATURES: Final = frozenset({"call-policy", "input-rules", "routes", "trtllm-serve"})
 """Words that a gateway of this release understands in `Entry.requires`."""
 
 

@@ -18,6 +18,7 @@ from headgate_api.base import (
     distinct,
     keyed,
 )
+from headgate_api.snapshot import Grant, Priority
 from headgate_api.types import DataKey, Glob, Label, Ref
 
 
@@ -30,6 +31,8 @@ class Key(ApiModel):
     """From then on the key is refused, such as "2027-06-30T00:00:00Z"."""
     user: Annotated[str, Field(min_length=1, max_length=128)] | None = None
     """User of the tenant who holds the key."""
+    tier: Annotated[str, Field(min_length=1, max_length=32)] | None = None
+    """Tier of that user, such as "premium": `user.tier` in the rules of routes."""
 
 
 class ApiKeys(ApiModel):
@@ -76,6 +79,11 @@ class TenantQuotaSpec(ApiModel):
     allowed_models: Annotated[tuple[Glob, ...], distinct(1, 256)] | None = None
     """Public names that the tenant may use; `*` stands for any characters. Absent: every name of
     this namespace."""
+    priority: Priority = "Standard"
+    """How much the tenant's work matters: `tenant.priority` in the rules of routes."""
+    grants: Annotated[tuple[Grant, ...], distinct(0, 8)] = ()
+    """Rights beyond calling models. Explain: to ask with `x-headgate-explain: 1` how a request was
+    decided."""
 
 
 class TenantQuotaStatus(Status):

@@ -186,18 +186,44 @@ def test_plan(case: Case) -> None:
 def test_gateways_are_told_digests_and_who_holds_them() -> None:
     world = World()
     world.secret("s", ci=LONG)
-    keys = [{"name": "ci", "user": "ann", "expiresAt": "2026-02-01T00:00:00Z"}]
-    about = spec("s", keys=keys, tenant="acme-corp", allowedModels=["llama-*"])
+    keys = [
+        {"name": "ci", "user": "ann", "tier": "premium", "expiresAt": "2026-02-01T00:00:00Z"}
+    ]
+    about = spec(
+        "s",
+        keys=keys,
+        tenant="acme-corp",
+        allowedModels=["llama-*"],
+        priority="Critical",
+        grants=["Explain"],
+    )
     plan = world.settle(world.apply("TenantQuota", "acme", about))
 
     assert TenantBody(
         tenant="acme-corp",
         keys=(
-            ApiKey(sha256=digest(LONG), name="ci", secret="s", user="ann", expires_at=1769904000),
+            ApiKey(
+                sha256=digest(LONG),
+                name="ci",
+                secret="s",
+                user="ann",
+                tier="premium",
+                expires_at=1769904000,
+            ),
         ),
         allowed_models=("llama-*",),
+        priority="Critical",
+        grants=("Explain",),
     ) == body(plan)
     assert LONG not in repr((plan, world.plan(Key("TenantQuota", NAMESPACE, "acme"))))
+
+
+def test_a_tenant_is_of_standard_priority_and_has_no_rights_unless_it_says_so() -> None:
+    world = World()
+    world.secret("s", ci=LONG)
+    plan = world.settle(world.apply("TenantQuota", "acme", spec("s")))
+
+    assert ("Standard", ()) == (body(plan).priority, body(plan).grants)
 
 
 class TestSecrets:

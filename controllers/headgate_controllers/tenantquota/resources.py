@@ -105,7 +105,11 @@ def keys_of(
 
 def body(quota: TenantQuota, keys: Iterable[ApiKey]) -> TenantBody:
     return TenantBody(
-        tenant=tenant(quota), keys=tuple(keys), allowed_models=quota.spec.allowed_models
+        tenant=tenant(quota),
+        keys=tuple(keys),
+        allowed_models=quota.spec.allowed_models,
+        priority=quota.spec.priority,
+        grants=tuple(sorted(quota.spec.grants)),
     )
 
 
@@ -151,5 +155,6 @@ def _api_key(secret: str, name: str, fingerprint: Fingerprint, about: Key | None
         name=name,
         secret=secret,
         user=None if about is None else about.user,
+        tier=None if about is None else about.tier,
         expires_at=None if end is None else int(end.timestamp()),
     )
