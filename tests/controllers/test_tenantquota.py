@@ -186,9 +186,7 @@ def test_plan(case: Case) -> None:
 def test_gateways_are_told_digests_and_who_holds_them() -> None:
     world = World()
     world.secret("s", ci=LONG)
-    keys = [
-        {"name": "ci", "user": "ann", "tier": "premium", "expiresAt": "2026-02-01T00:00:00Z"}
-    ]
+    keys = [{"name": "ci", "user": "ann", "tier": "premium", "expiresAt": "2026-02-01T00:00:00Z"}]
     about = spec(
         "s",
         keys=keys,
