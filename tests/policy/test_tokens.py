@@ -1,0 +1,64 @@
+"""Token estimates. What they were measured against is told in `headgate_policy.tokens`."""
+
+import pytest
+from hypothesis import given, strategies as st
+
+from headgate_policy.tokens import LONGEST_MEMORY, STEEPEST, Calibration, estimate
+
+
+@pytest.mark.parametrize(
+    ("text", "counted"),
+    [
+        # What GPT-4o's vocabulary makes of them.
+        ("Give a grammar tip on how to end a German verb.", 12),
+        ("def total(items: list[int]) -> int:\n    return sum(items)\n", 15),
+        ('{"name": "harbour", "depth": 12.5, "open": true}', 20),
+        ("Der Leuchtturm steht seit hundert Jahren auf der Klippe.", 14),
+        ("灯台は百年前から崖の上に立っている。", 15),
+    ],
+)
+def test_an_estimate_is_near_to_what_a_vocabulary_of_today_counts(text: str, counted: int) -> None:
+    assert pytest.approx(counted, rel=0.35) == estimate(text)
+
+
+@given(st.text(), st.text())
+def test_texts_estimated_apart_are_never_less_than_together(one: str, other: str) -> None:
+    assert estimate(one + other) <= estimate(one) + estimate(other)
+
+
+@given(st.text())
+def test_an_estimate_is_never_below_nothing(text: str) -> None:
+    assert (estimate(text) >= 0) and (estimate(text) > 0 or not text)
+
+
+def test_a_character_that_cannot_be_written_down_is_counted_as_well() -> None:
+    assert estimate("?") == estimate("\ud800")
+
+
+class TestCalibration:
+    def test_it_finds_the_ratio_of_a_model_that_counts_evenly(self) -> None:
+        model = Calibration()
+        for estimated in (10, 200, 3000):
+            model.learn(estimated, estimated * 2)
+        assert (2.0, 20) == (model.ratio, model.apply(10))
+
+    def test_it_forgets_how_a_model_counted_long_ago(self) -> None:
+        model = Calibration()
+        for _ in range(LONGEST_MEMORY):
+            model.learn(100, 200)
+        for _ in range(10 * LONGEST_MEMORY):
+            model.learn(100, 100)
+        assert pytest.approx(1.0, abs=0.001) == model.ratio
+
+    def test_nothing_is_learnt_from_nothing(self) -> None:
+        model = Calibration()
+        model.learn(0, 5)
+        model.learn(5, 0)
+        assert 1.0 == model.ratio
+
+    @given(st.lists(st.tuples(st.integers(-1, 10**6), st.integers(-1, 10**6))))
+    def test_no_model_leads_it_far_away(self, samples: list[tuple[int, int]]) -> None:
+        model = Calibration()
+        for estimated, counted in samples:
+            model.learn(estimated, counted)
+        assert 1 / STEEPEST <= model.ratio <= STEEPEST
