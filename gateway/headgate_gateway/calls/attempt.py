@@ -8,7 +8,7 @@ from typing import Final
 from headgate_api.snapshot import Cohort, RetryOn
 from headgate_gateway.calls.adapter import Task
 from headgate_gateway.calls.adapters import ADAPTERS
-from headgate_gateway.calls.events import Event, Failed
+from headgate_gateway.calls.events import Event, Failed, Usage
 from headgate_gateway.calls.failures import CUT
 from headgate_gateway.calls.retry import KINDS
 from headgate_gateway.calls.stops import Stops
@@ -157,6 +157,11 @@ class Attempt:
     def holding(self) -> bool:
         """Whether the answer has begun, although nothing of it may be given yet."""
         return self._reader.holding
+
+    @property
+    def usage(self) -> Usage:
+        """What the answer has cost so far."""
+        return self._reader.usage
 
     @property
     def said(self) -> str:

@@ -52,6 +52,9 @@ class Vectors(Struct, frozen=True):
 class Waiting(Struct, frozen=True, gc=False):
     """Nothing has come for a while; the client may want a sign of life."""
 
+    reason: str = ""
+    """What it waits for, such as `stage small`. Empty: a model."""
+
 
 class Usage(Struct, frozen=True, gc=False):
     """Tokens of one call."""
