@@ -35,6 +35,8 @@ class Code(StrEnum):
     MODEL_NOT_FOUND = "model_not_found"
     CONTENT_FILTER = "content_filter"
     """A rule of a SafetyPolicy matched."""
+    TOOL_ITERATIONS_EXCEEDED = "tool_iterations_exceeded"
+    """The conversation has called tools more often in a row than its route allows."""
     INVALID_PROMPT = "invalid_prompt"
     """The model's chat template refuses this conversation."""
 
@@ -76,6 +78,8 @@ class Code(StrEnum):
     """The model server finds fault with the request itself: another would say the same."""
     INVALID_OUTPUT = "invalid_output"
     """The model's answer is not in the form that the client asked for."""
+    ANSWER_NOT_ACCEPTED = "answer_not_accepted"
+    """There was an answer, and it was not what its route asks of one. It is not shown."""
     INTERNAL_ERROR = "internal_error"
 
 
