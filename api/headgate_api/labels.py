@@ -31,6 +31,9 @@ OPERATOR: Final = "operator"
 GATEWAY_AUDIENCE: Final = f"{GROUP}/gateway"
 """Whom tokens for the gateways' admin port are made out to. The API server takes none of them, so
 whoever gets hold of one can read reports, and nothing else."""
+GATEWAY_TOKEN: Final = "x-headgate-token"  # noqa: S105 - the name of a header
+"""Header for such a token where the API server's proxy stands between: it passes on no
+`authorization`."""
 
 HTTP_PORT: Final = 8000
 GRPC_PORT: Final = 8001

@@ -19,7 +19,9 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from headgate_api.errors import HeadgateError, TerminalError
-from headgate_api.labels import GATEWAY_AUDIENCE
+from headgate_api.labels import GATEWAY_AUDIENCE, GATEWAY_TOKEN
+from headgate_gateway.explain.explanation import Explanation
+from headgate_gateway.explain.words import words
 from headgate_gateway.feedback import Feedback
 from headgate_gateway.snapshots import Snapshots
 
@@ -39,6 +41,7 @@ def application(
     feedback: Feedback,
     registry: CollectorRegistry,
     requests: Callable[[], bytes],
+    explain: Callable[[str], Explanation | str],
     unready: Callable[[], str],
     authorize: Authorize,
 ) -> Starlette:
@@ -49,6 +52,7 @@ def application(
         feedback: reported under /feedback.
         registry: shown under /metrics.
         requests: reports under /debug/requests what is in work.
+        explain: explains under /debug/requests/ID a request that has ended, or says why it cannot.
         unready: tells why the gateway should get no requests; empty: it should.
         authorize: guards what is not open.
     """
@@ -63,10 +67,18 @@ def application(
     async def metrics(_: Request) -> Response:
         return Response(generate_latest(registry), headers={"content-type": CONTENT_TYPE_LATEST})
 
-    def guarded(body: Callable[[], bytes]) -> Callable[[Request], Awaitable[Response]]:
+    def explanation(request: Request) -> Response:
+        found = explain(request.path_params["id"])
+        if isinstance(found, str):
+            return PlainTextResponse(found, 404, NO_STORE)
+        if request.headers.get("accept", "").startswith("text/plain"):
+            return PlainTextResponse(words(found), headers=NO_STORE)
+        return _json(msgspec.json.encode(found))
+
+    def guarded(give: Callable[[Request], Response]) -> Callable[[Request], Awaitable[Response]]:
         async def answer(request: Request) -> Response:
-            scheme, _, token = request.headers.get("authorization", "").partition(" ")
-            if scheme.lower() != "bearer" or not token:
+            token = _token(request)
+            if not token:
                 return PlainTextResponse(SEND, 401)
             try:
                 access = await authorize(token, request.url.path)
@@ -75,8 +87,7 @@ def application(
                 return PlainTextResponse("the token could not be checked", 503)
             match access:
                 case "allowed":
-                    headers = {**NO_STORE, "content-type": "application/json"}
-                    return Response(body(), headers=headers)
+                    return give(request)
                 case "forbidden":
                     return PlainTextResponse("this account may not get this path", 403)
                 case "unknown":
@@ -89,11 +100,27 @@ def application(
             Route("/healthz", healthz),
             Route("/readyz", readyz),
             Route("/metrics", metrics),
-            Route("/snapshot", guarded(lambda: msgspec.json.encode(snapshots.report))),
-            Route("/feedback", guarded(feedback.body)),
-            Route("/debug/requests", guarded(requests)),
+            Route("/snapshot", guarded(lambda _: _json(msgspec.json.encode(snapshots.report)))),
+            Route("/feedback", guarded(lambda _: _json(feedback.body()))),
+            Route("/debug/requests", guarded(lambda _: _json(requests()))),
+            Route("/debug/requests/{id}", guarded(explanation)),
         ]
     )
+
+
+def _token(request: Request) -> str:
+    """Find the bearer token; empty: there is none.
+
+    The API server takes `authorization` from what it passes on to a pod, hence the other header.
+    """
+    if (passed_on := request.headers.get(GATEWAY_TOKEN)) is not None:
+        return passed_on
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    return token if scheme.lower() == "bearer" else ""
+
+
+def _json(body: bytes) -> Response:
+    return Response(body, headers={**NO_STORE, "content-type": "application/json"})
 
 
 class AdminServer(uvicorn.Server):

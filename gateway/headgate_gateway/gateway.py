@@ -18,6 +18,9 @@ from headgate_gateway.edge.identity import Identity, identify
 from headgate_gateway.edge.limits import Limits
 from headgate_gateway.edge.parse import Parse
 from headgate_gateway.edge.server import Edge
+from headgate_gateway.explain.explain import explain
+from headgate_gateway.explain.explanation import Explanation
+from headgate_gateway.explain.ring import Ring
 from headgate_gateway.feedback import Feedback
 from headgate_gateway.idempotency.keyed import Idempotency
 from headgate_gateway.idempotency.recording import Room
@@ -60,6 +63,7 @@ class Gateway:
         telemetry: how it tells what it does.
         keys: where Idempotency-Keys are remembered; None: requests with one are refused.
         answer_bytes: the largest answer that is remembered.
+        explanations: keeps requests that have ended; None: as many as usual.
     """
 
     def __init__(
@@ -74,6 +78,7 @@ class Gateway:
         telemetry: Telemetry | None = None,
         keys: Store | None = None,
         answer_bytes: int = 1024 * 1024,
+        explanations: Ring | None = None,
     ) -> None:
         telemetry = telemetry or Telemetry()
         # Ids come from a counter: asking the kernel for chance costs a tenth of a request.
@@ -83,6 +88,7 @@ class Gateway:
         self.snapshots = Snapshots()
         self.metrics = Metrics(region, telemetry.conventions)
         self.feedback = Feedback(self.process)
+        self.explanations = Ring() if explanations is None else explanations
         clock = time.monotonic  # as the event loop's
         self.idempotency = Idempotency(keys, self.metrics, Room(answer_bytes, ANSWERS_BYTES))
         stages = (
@@ -98,7 +104,9 @@ class Gateway:
             pipeline=Pipeline(stages, self.metrics, clock),
             backends=Backends(pods, patience),
             sampler=telemetry.sampler,
-            teller=Teller(self.metrics, self.feedback, telemetry.tracing, telemetry.write),
+            teller=Teller(
+                self.metrics, self.feedback, telemetry.tracing, telemetry.write, self.explanations
+            ),
             labels=Labels(region),
             most=most,
         )
@@ -129,6 +137,20 @@ class Gateway:
     def requests_in_flight(self) -> bytes:
         """Report on what is in work, as JSON."""
         return in_flight(self.inference.requests, time.monotonic())
+
+    def explain(self, request_id: str) -> Explanation | str:
+        """Explain a request that has ended, or say in a sentence why it cannot be explained."""
+        kept = self.explanations
+        if (found := kept.find(request_id, time.monotonic())) is not None:
+            return explain(found)
+        if request_id in self.inference.requests:
+            return f"Request {request_id} is still in work; /debug/requests shows it."
+        if not request_id.startswith(f"{self.process}-"):
+            return f"Request {request_id} is not of this gateway: its ids begin {self.process}-."
+        return (
+            f"Request {request_id} is not known any more, or never was: of this gateway the last "
+            f"{kept.most} requests can be explained, for {kept.seconds:g} s."
+        )
 
     async def _emptied(self, seconds: float) -> bool:
         try:

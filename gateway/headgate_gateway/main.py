@@ -15,6 +15,7 @@ from headgate_gateway.admin import AdminServer, Authorize, application
 from headgate_gateway.calls.call import Patience
 from headgate_gateway.edge.limits import Limits
 from headgate_gateway.edge.tls import Certificate
+from headgate_gateway.explain.ring import Ring
 from headgate_gateway.gateway import Gateway
 from headgate_gateway.idempotency.choose import chosen_store
 from headgate_gateway.routing.pods import Pods
@@ -122,6 +123,7 @@ class Process:
             telemetry=self._telemetry,
             keys=chosen_store(settings),
             answer_bytes=settings.idempotency_answer_bytes,
+            explanations=Ring(settings.explain_requests, settings.explain_seconds),
         )
         self.source = source(self.gateway)
         app = application(
@@ -129,6 +131,7 @@ class Process:
             feedback=self.gateway.feedback,
             registry=self.gateway.metrics.registry(),
             requests=self.gateway.requests_in_flight,
+            explain=self.gateway.explain,
             unready=self._unready,
             authorize=authorize,
         )

@@ -14,6 +14,8 @@ import msgspec
 
 from headgate_gateway.calls.events import End
 from headgate_gateway.calls.source import Source
+from headgate_gateway.explain.record import record
+from headgate_gateway.explain.ring import Ring
 from headgate_gateway.feedback import Feedback, count
 from headgate_gateway.metrics import Metrics, Served
 from headgate_gateway.refusals import Code
@@ -69,6 +71,7 @@ class Teller:
     feedback: Feedback
     tracing: Tracing = field(default_factory=Tracing)
     write: Callable[[bytes], None] | None = logs.write  # None: no line per request
+    ring: Ring = field(default_factory=Ring)  # for explanations
     _waiting: deque[Ended] = field(default_factory=deque)
 
     def tell(self, request: Request, call: Source | None, outcome: Outcome) -> None:
@@ -105,8 +108,10 @@ class Teller:
             metrics.deadline_exceeded.of(where).add()
         if call is not None:
             self._tell_call(request, call, outcome, facts)
+        line = _ENCODER.encode(facts) + b"\n"
         if self.write is not None:
-            self.write(_ENCODER.encode(facts) + b"\n")
+            self.write(line)
+        self.ring.keep(record(request, line))
         if self.tracing.collector is not None:
             head = request.head
             self.tracing.end(
@@ -119,7 +124,8 @@ class Teller:
         if call.last is None:
             return
         if len(attempts) > 1:
-            facts.tries = tuple(_try(attempt) for attempt in attempts)
+            started = request.timeline.started
+            facts.tries = tuple(_try(attempt, started) for attempt in attempts)
         self._count_attempts(request, outcome, attempts)
         last = call.last.record
         facts.cohort, facts.pod = last.cohort.name, last.pod
@@ -243,7 +249,8 @@ def _since(request: Request, result: str) -> float | None:
     return request.deadline.stop_at if result == Code.DEADLINE_EXCEEDED else None
 
 
-def _try(attempt: Attempt) -> Try:
+def _try(attempt: Attempt, started: float) -> Try:
     ended = attempt.started if attempt.ended is None else attempt.ended
     ms = round((ended - attempt.started) * 1000, 1)
-    return Try(pod=attempt.pod, result=attempt.result, ms=ms, hedge=attempt.hedge)
+    at_ms = round((attempt.started - started) * 1000, 1)
+    return Try(pod=attempt.pod, result=attempt.result, ms=ms, at_ms=at_ms, hedge=attempt.hedge)

@@ -50,6 +50,10 @@ class Settings(BaseSettings):
     """Seconds of silence after which a stream gets a comment."""
     access_log: bool = True
     """Log one line per request."""
+    explain_requests: Annotated[int, Field(ge=0, le=100_000)] = 10_000
+    """Requests that can be explained after their end; 1 KB each. 0: none."""
+    explain_seconds: Seconds = 900.0
+    """Seconds after which they cannot."""
     trace_endpoint: Annotated[str, Field(pattern=r"^https?://[^/]+/")] | None = None
     """URL to which an OTLP/HTTP collector takes traces, with its path (`/v1/traces`)."""
     trace_ratio: Annotated[float, Field(ge=0.0, le=1.0)] = 0.01

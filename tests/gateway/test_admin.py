@@ -32,6 +32,7 @@ def admin(running: Running, *, unready: str = "", access: Access = "allowed") ->
         feedback=gateway.feedback,
         registry=gateway.metrics.registry(),
         requests=gateway.requests_in_flight,
+        explain=gateway.explain,
         unready=lambda: unready,
         authorize=authorize,
     )
@@ -69,7 +70,9 @@ async def test_metrics_count_answers_tokens_and_stages(start: Start) -> None:
     assert "acme" not in told
 
 
-@pytest.mark.parametrize("path", ["/snapshot", "/feedback", "/debug/requests"])
+@pytest.mark.parametrize(
+    "path", ["/snapshot", "/feedback", "/debug/requests", "/debug/requests/test-1"]
+)
 @pytest.mark.parametrize(
     ("authorization", "access", "status"),
     [
@@ -84,11 +87,22 @@ async def test_metrics_count_answers_tokens_and_stages(start: Start) -> None:
 async def test_reports_are_for_accounts_that_may(
     start: Start, path: str, authorization: str, access: Access, status: int
 ) -> None:
-    running = await start()
+    running = await start(saying("Hi"))
+    await ask(running)
     async with admin(running, access=access) as http:
         answer = await http.get(path, headers={"authorization": authorization})
     assert status == answer.status_code
     assert "API server" not in answer.text
+
+
+async def test_the_api_servers_proxy_may_bring_the_token_in_a_header_of_its_own(
+    start: Start,
+) -> None:
+    running = await start()
+    async with admin(running) as http:
+        answer = await http.get("/snapshot", headers={"x-headgate-token": "x"})
+        assert 200 == answer.status_code
+        assert 401 == (await http.get("/snapshot", headers={"x-headgate-token": ""})).status_code
 
 
 async def test_reports_tell_version_and_counters(start: Start) -> None:

@@ -19,6 +19,8 @@ class Try(msgspec.Struct, kw_only=True, omit_defaults=True):
     pod: str
     result: str
     ms: float
+    at_ms: float = 0.0
+    """When it began, after the request's arrival."""
     hedge: bool = False
 
 

@@ -1,0 +1,150 @@
+"""What is told of one request to whoever asks why it went as it did: the schema of the JSON.
+
+Fields are an interface, as those of the log line are. What did not come about is left out.
+"""
+
+from typing import Any, Literal, TypeAlias
+
+import msgspec
+
+from headgate_api.snapshot import Trigger
+from headgate_gateway.routing.decision import Result, Why
+
+Matched: TypeAlias = Literal["yes", "no", "error", "not reached", "fallback only"]
+"""Whether a route took the request. `not reached`: one before it did, or nobody came so far."""
+
+
+class Part(msgspec.Struct, omit_defaults=True):
+    """Any part of an explanation."""
+
+
+class Asked(Part, kw_only=True):
+    """Who wanted what."""
+
+    operation: str = ""
+    name: str | None = None
+    """What the client called the model, where it is a name of ours."""
+    stream: bool = False
+    tenant: str | None = None
+    key: str | None = None
+    user: str | None = None
+
+
+class Policy(Part, kw_only=True):
+    """The RoutingPolicy that claims the name."""
+
+    namespace: str
+    name: str
+    architecture: Literal["Single", "Router", "Cascade"]
+
+
+class Rule(Part, kw_only=True):
+    """One route of the policy, in its order."""
+
+    route: str
+    matched: Matched
+    when: str | None = None
+    """Missing: it takes whatever comes to it."""
+    read: dict[str, Any] = {}
+    """The words of `when` and the values that they had. What clients write is cut short."""
+    error: str | None = None
+
+
+class Stage(Part, kw_only=True):
+    """One route on the request's way."""
+
+    route: str
+    trigger: Trigger | None = None
+    """It is a fallback, for this reason."""
+    repair: bool = False
+    """The model was shown its answer before, and what was wrong with it."""
+    model: str | None = None
+    """ModelDeployment. Missing: none was ready, or the answer is fixed."""
+    variants: tuple[str, ...] = ()
+    why: Why
+    weights: dict[str, int] = {}
+    """Of the targets, where there were several."""
+    result: Result
+    reason: str | None = None
+    read: dict[str, Any] = {}
+    """The words of `acceptWhen` and the values that they had."""
+    accept_when: str | None = None
+    began_ms: float | None = None
+    """After the request's arrival."""
+    took_ms: float | None = None
+    attempts: tuple[int, ...] = ()
+    """Numbers of its attempts, from 1."""
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+
+
+class Attempt(Part, kw_only=True):
+    """One try at a model server."""
+
+    pod: str
+    cohort: str | None = None
+    hedge: bool = False
+    """Beside another one that was still silent."""
+    result: str
+    began_ms: float
+    took_ms: float
+
+
+class Budgets(Part, kw_only=True):
+    """What the request was allowed."""
+
+    seconds: float | None = None
+    """Until the answer's last byte."""
+    set_by: str | None = None
+    """`policy`, or the client's header."""
+    left_ms: int | None = None
+    """Of it, when the request ended."""
+    max_output_tokens: int | None = None
+
+
+class Outcome(Part, kw_only=True):
+    """How it ended."""
+
+    status: int
+    """HTTP; 0: the client left before there was one."""
+    code: str
+    """`ok`, `client_closed` or a reason code."""
+    stage: str | None = None
+    """The stage that refused it."""
+    finish_reason: str | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cached_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    tokens_estimated: bool = False
+    idempotency: str | None = None
+
+
+class Timings(Part, kw_only=True):
+    """Where the time went."""
+
+    stages_ms: dict[str, float] = {}
+    """The gateway's own, in their order."""
+    first_text_ms: float | None = None
+    """When the first text could go to the client."""
+    total_ms: float
+
+
+class Explanation(Part, kw_only=True):
+    """One request that has ended. Of one that only might be made, there is no `id` and no time."""
+
+    id: str | None = None
+    time: str | None = None
+    """Of its end, RFC 3339."""
+    trace_id: str | None = None
+    asked: Asked
+    policy: Policy | None = None
+    """Missing: the name is a ModelDeployment's own, or nobody's."""
+    model: str | None = None
+    """ModelDeployment that answered, or was to."""
+    rules: tuple[Rule, ...] = ()
+    stages: tuple[Stage, ...] = ()
+    attempts: tuple[Attempt, ...] = ()
+    budgets: Budgets
+    outcome: Outcome | None = None
+    timings: Timings | None = None

@@ -1,0 +1,228 @@
+"""An explanation in plain English, for a terminal."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from headgate_gateway.explain.explanation import Attempt, Explanation, Rule, Stage
+from headgate_gateway.telemetry.facts import CLIENT_CLOSED, OK
+
+WHY: Final = {
+    "only": "the only target that was ready",
+    "weight": "drawn by weight",
+    "sticky": "its key keeps it there",
+    "fixed": "the answer is fixed",
+}
+ARCHITECTURE: Final = {
+    "Single": "its one route takes everything",
+    "Router": "the first route whose `when` is true takes the request",
+    "Cascade": "routes are tried in order until an answer is accepted",
+}
+RESULT: Final = {
+    "": "in work",
+    "given": "its answer was given",
+    "accepted": "its answer was accepted",
+    "rejected": "its answer was not accepted",
+    "failed": "it failed",
+    "skipped": "not asked",
+    "stopped": "stopped",
+}
+
+
+def words(found: Explanation) -> str:
+    """Say it in lines. Ends with a line break."""
+    parts = (
+        [_opening(found), *_outcome(found)],
+        _policy(found),
+        _stages(found),
+        _attempts(found),
+        _budgets(found),
+        _timings(found),
+    )
+    return "\n\n".join("\n".join(lines) for part in parts if (lines := list(part))) + "\n"
+
+
+def _opening(found: Explanation) -> str:
+    asked = found.asked
+    what = {"chat": "A chat", "text_completion": "A completion", "embeddings": "Embeddings"}.get(
+        asked.operation, "Something"
+    )
+    name = f' for the model "{asked.name}"' if asked.name is not None else ""
+    who = (
+        f", asked by tenant {asked.tenant}"
+        if asked.tenant is not None
+        else ", asked by nobody known"
+    )
+    more = [f"key {asked.key}"] * (asked.key is not None) + [f"user {asked.user}"] * bool(
+        asked.user
+    )
+    marks = f" ({', '.join(more)})" if more else ""
+    stream = ", as a stream" if asked.stream else ""
+    first = f"Request {found.id}: " if found.id is not None else ""
+    return f"{first}{what}{name}{stream}{who}{marks}."
+
+
+def _outcome(found: Explanation) -> Iterator[str]:
+    outcome, timings = found.outcome, found.timings
+    if outcome is None:
+        return
+    after = f" after {_ms(timings.total_ms)}" if timings is not None else ""
+    at = f" (it ended at {found.time})" if found.time is not None else ""
+    if outcome.code == OK:
+        end = f", finish reason {outcome.finish_reason}" if outcome.finish_reason else ""
+        yield f"Answered with status {outcome.status}{after}{end}{at}."
+    elif outcome.code == CLIENT_CLOSED:
+        yield f"The client left{after}{at}."
+    else:
+        where = f" by the stage {outcome.stage}" if outcome.stage is not None else ""
+        what = "Refused" if outcome.stage is not None else "Failed"
+        yield f"{what}{where} with status {outcome.status}, {outcome.code},{after}{at}."
+    if outcome.idempotency is not None:
+        yield f"Its Idempotency-Key: {outcome.idempotency}."
+
+
+def _policy(found: Explanation) -> Iterator[str]:
+    policy = found.policy
+    if policy is None:
+        if found.model is not None:
+            yield (
+                "No RoutingPolicy claims the name: it is that of the ModelDeployment "
+                f"{found.model}."
+            )
+        return
+    how = f"{policy.architecture}: {ARCHITECTURE[policy.architecture]}"
+    yield f"Policy {policy.namespace}/{policy.name} claims the name ({how})."
+    yield from (f"  {_rule(rule)}" for rule in found.rules)
+
+
+def _rule(rule: Rule) -> str:
+    match rule.matched:
+        case "fallback only":
+            return f"{rule.route}: only a fallback leads there"
+        case "not reached":
+            said = "not reached"
+        case "error":
+            said = f"no: its `when` has no value ({rule.error})"
+        case matched:
+            said = matched if rule.when is not None else f"{matched}: it takes all that comes to it"
+    if rule.when is None:
+        return f"{rule.route}: {said}"
+    read = f"; {_values(rule.read)}" if rule.read and rule.matched != "not reached" else ""
+    return f"{rule.route}: {said}, when {rule.when}{read}"
+
+
+def _stages(found: Explanation) -> Iterator[str]:
+    if not found.stages:
+        return
+    yield "Its way:"
+    for number, stage in enumerate(found.stages, 1):
+        yield f"  {number}. {_stage(stage)}"
+
+
+def _stage(stage: Stage) -> str:
+    parts = [f"route {stage.route}"]
+    if stage.trigger is not None:
+        parts.append(f"a fallback, since the one before ended with {stage.trigger}")
+    if stage.repair:
+        parts.append("with the answer before and what was wrong with it")
+    if stage.model is not None:
+        variants = f" in variant {' or '.join(stage.variants)}" if stage.variants else ""
+        weights = ", ".join(f"{name} {weight}" for name, weight in stage.weights.items())
+        shares = f"; weights: {weights}" if weights else ""
+        parts.append(f"model {stage.model}{variants} ({WHY[stage.why]}{shares})")
+    elif stage.why == "fixed":
+        parts.append(WHY["fixed"])
+    result = RESULT[stage.result]
+    reason = f": {stage.reason}" if stage.reason is not None else ""
+    read = f" [{_values(stage.read)}]" if stage.read else ""
+    took = f", after {_ms(stage.took_ms)}" if stage.took_ms is not None else ""
+    tokens = f", {stage.output_tokens} tokens" if stage.output_tokens is not None else ""
+    tried = f", attempt {_and(map(str, stage.attempts))}" if stage.attempts else ""
+    return f"{', '.join(parts)}: {result}{reason}{read}{took}{tokens}{tried}"
+
+
+def _attempts(found: Explanation) -> Iterator[str]:
+    if not found.attempts:
+        return
+    yield "Attempts at model servers:"
+    for number, attempt in enumerate(found.attempts, 1):
+        yield f"  {number}. {_attempt(attempt)}"
+
+
+def _attempt(attempt: Attempt) -> str:
+    hedge = ", as a hedge" if attempt.hedge else ""
+    times = f"from {_ms(attempt.began_ms)}, for {_ms(attempt.took_ms)}"
+    return f"{attempt.pod}{hedge}: {attempt.result}, {times}"
+
+
+def _budgets(found: Explanation) -> Iterator[str]:
+    budgets, outcome = found.budgets, found.outcome
+    lines = []
+    if budgets.seconds is not None:
+        by = "the policy" if budgets.set_by == "policy" else f"the client's {budgets.set_by}"
+        left = budgets.left_ms
+        rest = f"; {_ms(left)} were left" if left is not None and left >= 0 else ""
+        over = f"; it took {_ms(-left)} longer" if left is not None and left < 0 else ""
+        lines.append(f"time: {_ms(budgets.seconds * 1000)}, by {by}{rest}{over}")
+    if outcome is not None and outcome.input_tokens is not None:
+        about = "about " if outcome.tokens_estimated else ""
+        cached = f", {outcome.cached_tokens} of them cached" if outcome.cached_tokens else ""
+        lines.append(f"input: {about}{outcome.input_tokens} tokens{cached}")
+    if budgets.max_output_tokens is not None:
+        used = (
+            f"{outcome.output_tokens} of " if outcome and outcome.output_tokens is not None else ""
+        )
+        lines.append(f"output: {used}at most {budgets.max_output_tokens} tokens")
+    if lines:
+        yield "Budgets:"
+        yield from (f"  {line}" for line in lines)
+
+
+def _timings(found: Explanation) -> Iterator[str]:
+    timings = found.timings
+    if timings is None:
+        return
+    yield "Time:"
+    stages = ", ".join(f"{name} {_ms(ms)}" for name, ms in timings.stages_ms.items())
+    if stages:
+        yield f"  {stages}"
+    if timings.first_text_ms is not None:
+        yield f"  first text after {_ms(timings.first_text_ms)}"
+    yield f"  all of it {_ms(timings.total_ms)}"
+
+
+def _values(read: Mapping[str, Any]) -> str:
+    return _and(f"{name} is {_value(value)}" for name, value in read.items())
+
+
+def _value(value: object) -> str:
+    match value:
+        case None:
+            return "not there"
+        case bool():
+            return str(value).lower()
+        case str():
+            return f'"{value}"'
+        case dict():
+            return "{" + ", ".join(f"{name}: {_value(item)}" for name, item in value.items()) + "}"
+        case list() | tuple():
+            return f"[{', '.join(map(_value, value))}]"
+        case _:
+            return str(value)
+
+
+def _and(parts: Any) -> str:
+    *most, last = parts
+    return f"{', '.join(most)} and {last}" if most else last
+
+
+def _ms(ms: float) -> str:
+    """Write a time as people read it.
+
+    >>> _ms(0.0421), _ms(211.7), _ms(1902.4), _ms(600_000)
+    ('0.0421 ms', '212 ms', '1.90 s', '600 s')
+    """
+    if ms >= 100_000:
+        return f"{ms / 1000:.0f} s"
+    if ms >= 1000:
+        return f"{ms / 1000:.2f} s"
+    return f"{ms:.0f} ms" if ms >= 10 else f"{ms:.3g} ms" if ms >= 0.0005 else "0 ms"

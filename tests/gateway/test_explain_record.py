@@ -1,0 +1,101 @@
+"""What is kept of requests that have ended: little, bounded, and nothing of their own."""
+
+import gc
+import sys
+import weakref
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+
+from hypothesis import given, strategies as st
+
+from headgate_gateway.explain.record import CLIP, Record, clipped
+from headgate_gateway.explain.ring import Ring
+
+from .conftest import KEY, Running, policy
+from .test_calls import ask
+from .upstream import saying
+
+Start = Callable[..., Awaitable[Running]]
+
+
+def made(name: str, ended: float) -> Record:
+    return Record(name, ended - 1, ended, b"{}", None, None, None, b"")
+
+
+def test_the_newest_are_kept_up_to_their_number() -> None:
+    ring = Ring(most=3)
+    for number in range(5):
+        ring.keep(made(f"r-{number}", float(number)))
+
+    assert 3 == len(ring)
+    assert None is ring.find("r-1", 5.0)
+    assert made("r-2", 2.0) == ring.find("r-2", 5.0)
+
+
+def test_none_is_kept_for_longer_than_its_time() -> None:
+    ring = Ring(seconds=10.0)
+    ring.keep(made("old", 0.0))
+    ring.keep(made("new", 5.0))
+
+    assert made("old", 0.0) == ring.find("old", 10.0)
+    assert None is ring.find("old", 10.1)
+    assert 1 == len(ring), "and its memory is free"
+    ring.keep(made("newest", 20.0))
+    assert 1 == len(ring)
+
+
+def test_a_ring_for_none_keeps_none() -> None:
+    ring = Ring(most=0)
+    ring.keep(made("r-1", 0.0))
+
+    assert None is ring.find("r-1", 0.0)
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(max_size=40), inner),
+    max_leaves=20,
+)
+
+
+@given(words=st.dictionaries(st.text(max_size=40), VALUES))
+def test_no_value_of_a_client_is_kept_at_length(words: dict[str, Any]) -> None:
+    assert all(len(text) <= CLIP + 3 for text in _texts(list(clipped(words).values())))
+
+
+def _texts(value: object) -> Iterator[str]:
+    match value:
+        case str():
+            yield value
+        case dict():
+            for item in value.values():
+                yield from _texts(item)
+        case list():
+            for item in value:
+                yield from _texts(item)
+
+
+async def test_nothing_of_a_request_is_alive_once_it_was_told(start: Start) -> None:
+    running = await start(saying("My", " answer"), entries=policy())
+
+    exchange = await ask(running, messages=[{"role": "user", "content": "a secret"}])
+    gone = weakref.ref(exchange)
+    del exchange
+    gc.collect()
+
+    assert None is gone()
+    (record,) = running.gateway.explanations
+    kept = record.line + record.decided
+    assert not [text for text in (b"secret", b"answer", KEY.encode()) if text in kept]
+    objects = [part for part in record if not isinstance(part, str | float | int | bytes | None)]
+    assert [record.deadline, record.route] == objects
+    assert sum(map(sys.getsizeof, record)) < 2048
+
+
+async def test_a_request_that_names_much_is_kept_as_briefly(start: Start) -> None:
+    running = await start(saying("Hi"))
+
+    await ask(running, model="m" * 250, user="u" * 10_000)
+
+    (record,) = running.gateway.explanations
+    assert len(record.line) < 512
