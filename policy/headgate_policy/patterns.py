@@ -30,8 +30,12 @@ class Pattern:
             raise PatternUnsupported(_sentence(error)) from error
 
     def found_in(self, text: str) -> bool:
+        return self.matches(normal(text))
+
+    def matches(self, text: str) -> bool:
+        """Search `text` as it stands: full-width digits are no digits."""
         # Bytes: of a text the library would translate every position back, for nobody.
-        return self._compiled.search(normal(text).encode()) is not None
+        return self._compiled.search(text.encode()) is not None
 
 
 @lru_cache(maxsize=4096)
