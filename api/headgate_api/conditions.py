@@ -14,6 +14,7 @@ ConditionType: TypeAlias = Literal[
     "Progressing",
     "Ready",
     "ResolvedRefs",
+    "SpecHonored",
 ]
 
 
@@ -39,6 +40,12 @@ class Reason(StrEnum):
     """Another ModelDeployment of the namespace already has this public name."""
     MODEL_NAME_CONFLICT = "ModelNameConflict"
     """Another RoutingPolicy of the namespace already claims one of these names."""
+    INVALID_EXPRESSION = "InvalidExpression"
+    """A condition of a route is no expression that a gateway could evaluate."""
+    ROUTE_NEVER_MATCHES = "RouteNeverMatches"
+    """No request can ever come to a route, or no answer of it can ever be accepted."""
+    FALLBACK_LOOP = "FallbackLoop"
+    """Routes fall back to each other in a circle."""
     TENANT_CONFLICT = "TenantConflict"
     """Another TenantQuota already stands for this tenant."""
     KEY_CONFLICT = "KeyConflict"
@@ -65,6 +72,10 @@ class Reason(StrEnum):
     """A Secret for API keys has no entries."""
     MODEL_NOT_FOUND = "ModelNotFound"
     """A route names a ModelDeployment that does not exist."""
+    VARIANT_NOT_FOUND = "VariantNotFound"
+    """A route names a variant that its ModelDeployment does not have."""
+    CAPABILITY_MISSING = "CapabilityMissing"
+    """An acceptWhen reads what no model server of the route can tell."""
     SOURCE_UNREADABLE = "SourceUnreadable"
     """A Secret or ConfigMap could not be read; what was known before stays in force."""
     TEMPLATE_INVALID = "TemplateInvalid"
@@ -94,6 +105,12 @@ class Reason(StrEnum):
     PROGRESS_DEADLINE_EXCEEDED = "ProgressDeadlineExceeded"
     """Nothing has moved for longer than rollout.progressDeadline allows."""
 
+    # SpecHonored
+    ALL_FIELDS_ACTIVE = "AllFieldsActive"
+    """All that the object says is acted on."""
+    NOT_SUPPORTED_HERE = "NotSupportedHere"
+    """The object is in force, but for something that this release cannot do yet."""
+
     # Programmed
     ALL_GATEWAYS = "AllGateways"
     """Every Ready gateway enforces this generation."""
@@ -122,9 +139,9 @@ class Reason(StrEnum):
     SCALED_TO_ZERO = "ScaledToZero"
     """Zero replicas are asked for."""
     SERVING = "Serving"
-    """The policy is in force and leads to a model that answers."""
+    """The policy is in force, and its last route has an answer to give."""
     NO_TARGET_READY = "NoTargetReady"
-    """No model behind the policy answers."""
+    """No model behind the policy, or behind a route of it, answers."""
     ENFORCED = "Enforced"
     """The policy is in force."""
     SHADOWING = "Shadowing"

@@ -122,6 +122,7 @@ class GenerationBody(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
 
 StreamingMode: TypeAlias = Literal["Allowed", "Buffered", "Refused"]
 Boundary: TypeAlias = Literal["Sentence", "Line", "Size"]
+OnUpstreamLoss: TypeAlias = Literal["Error", "Continue"]
 
 
 class StreamingBody(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -135,7 +136,7 @@ class StreamingBody(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     """s that text is held for the rest of its segment."""
     heartbeat: float = 15.0
     """s of silence after which the client gets a sign of life."""
-    on_upstream_loss: Literal["Error", "Continue"] = "Error"
+    on_upstream_loss: OnUpstreamLoss = "Error"
 
 
 class ToolsBody(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -201,10 +202,13 @@ class RouteRule(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     fallback: tuple[FallbackBody, ...] = ()
 
 
+StickinessKey: TypeAlias = Literal["Session", "User", "Tenant", "None"]
+
+
 class StickinessBody(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What keeps its side of a weighted split."""
 
-    key: Literal["Session", "User", "Tenant", "None"] = "Session"
+    key: StickinessKey = "Session"
     header: str = "x-session-id"
     ttl: float = 3600.0
     """s"""
@@ -267,12 +271,15 @@ class OutlierBody(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     """Of the model's pods."""
 
 
+Architecture: TypeAlias = Literal["Single", "Router", "Cascade"]
+
+
 class RouteBody(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A RoutingPolicy. `models` holds only the names that it won (api/README.md D4)."""
 
     models: tuple[str, ...] = ()
     created: int = 0
-    architecture: Literal["Single", "Router", "Cascade"] = "Single"
+    architecture: Architecture = "Single"
     match_headers: tuple[str, ...] = ()
     """Request headers that `when` may read, in lower case."""
     routes: tuple[RouteRule, ...] = ()

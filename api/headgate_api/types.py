@@ -70,6 +70,9 @@ Quantity: TypeAlias = Annotated[
 """A Kubernetes quantity, kept as written; `units.parse_quantity` reads it."""
 
 Percent: TypeAlias = Annotated[int, Field(ge=0, le=100)]
+Tokens: TypeAlias = Annotated[int, Field(ge=1, le=10**12)]
+Cel: TypeAlias = Annotated[str, Field(min_length=1, max_length=1024)]
+"""An expression that the gateway evaluates; the operator checks it (`headgate_policy.cel`)."""
 
 _NAME: Final = '"{self}" is no name: use a-z, 0-9 and "-", first and last a letter or digit'
 _NAME_RULE: Final = Rule("self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')", _NAME)
@@ -127,6 +130,25 @@ PublicName: TypeAlias = Annotated[
     ),
 ]
 """What a client writes into `model`."""
+
+HeaderName: TypeAlias = Annotated[
+    str,
+    Field(min_length=1, max_length=64),
+    Rule(
+        "self.matches('^[-_A-Za-z0-9]+$')",
+        '"{self}" is no name of a header: use letters, digits, "-" and "_"',
+    ),
+    Rule(
+        "!(self.lowerAscii() in "
+        "['authorization', 'cookie', 'proxy-authorization', 'x-api-key', 'api-key'])",
+        "{self} holds credentials, which no policy can read; remove it",
+    ),
+    Rule(
+        "!self.lowerAscii().matches('^(x-headgate-|x-gateway-|forwarded)')",
+        "{self} is dropped by the gateway, whatever the client sends; use another header",
+    ),
+]
+"""A header of clients that a policy reads, in letters of any case."""
 
 Glob: TypeAlias = Annotated[
     str,

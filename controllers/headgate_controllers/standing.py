@@ -1,20 +1,29 @@
 """How an object stands: what the four kinds say in the same words, and how they say it."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, cast
 
 from headgate_api.conditions import Mark, Reason, settle
 from headgate_api.snapshot import Entry, Identity, Kind
-from headgate_controllers.contract import Cache, Key, Manifest, Note, Plan, Programmed
+from headgate_controllers.contract import (
+    Cache,
+    Key,
+    Manifest,
+    Missing,
+    Note,
+    Plan,
+    Programmed,
+    Unreadable,
+)
 
 LARGEST_BODY: Final = 900_000
 """Bytes of an entry's body: one ConfigMap, of 1 MiB, must hold it."""
 ALL_RESOLVED: Final = Mark(
     "ResolvedRefs", "True", Reason.REFS_RESOLVED, "everything that the object names was found"
 )
-_FAULTS: Final = frozenset({"Accepted", "ResolvedRefs", "NodesSuited", "Ready"})
+_FAULTS: Final = frozenset({"Accepted", "ResolvedRefs", "NodesSuited", "SpecHonored", "Ready"})
 """The conditions whose turning False is worth an event; others follow from these."""
 _TOLD: Final = frozenset({Reason.ROLLOUT_RUNNING, Reason.INSUFFICIENT_GPU})
 _PROBLEM: Final = {"False": 0, "Unknown": 1, "True": 2}
@@ -71,6 +80,29 @@ def resolved(problems: Iterable[Note]) -> Mark:
     return Mark("ResolvedRefs", "False", first.reason, sentence)
 
 
+def entry_fault(
+    found: Collection[str] | Missing | Unreadable, key: Key, entry: str, field: str
+) -> Note | None:
+    """Say what is wrong with a reference to one entry of a Secret or ConfigMap.
+
+    Args:
+        found: the names of its entries.
+        key: the Secret or ConfigMap.
+        entry: the entry that is named.
+        field: where it is named.
+    """
+    if isinstance(found, Missing):
+        reason = Reason.SECRET_NOT_FOUND if key.kind == "Secret" else Reason.CONFIG_MAP_NOT_FOUND
+        return Note(reason, f'{field}: there is no {key.kind} "{key.name}"')
+    if isinstance(found, Unreadable):
+        sentence = f'{field}: {key.kind} "{key.name}" cannot be read ({found.why})'
+        return Note(Reason.SOURCE_UNREADABLE, f"{sentence}; what was known before stays in force")
+    if entry not in found:
+        sentence = f'{field}: {key.kind} "{key.name}" has no entry "{entry}"'
+        return Note(Reason.KEY_NOT_FOUND, sentence)
+    return None
+
+
 def and_more(count: int) -> str:
     """Say how many others there are beside the one that a sentence names."""
     return f" (and {count - 1} more)" if count > 1 else ""
@@ -78,15 +110,20 @@ def and_more(count: int) -> str:
 
 def refused(subject: Subject, finding: Note, now: datetime, **fields: Any) -> Plan:
     """This generation is wrong; the last accepted one, if any, stays in force."""
-    kept = subject.kept
     accepted = Mark("Accepted", "False", finding.reason, finding.sentence)
+    return held_back(subject, accepted, now, **fields)
+
+
+def held_back(subject: Subject, why: Mark, now: datetime, **fields: Any) -> Plan:
+    """This generation does not come into force; the last accepted one, if any, stays."""
+    kept = subject.kept
     if kept is None:
-        programmed = Mark("Programmed", "False", finding.reason, "nothing of it is in force")
+        programmed = Mark("Programmed", "False", why.reason, "nothing of it is in force")
     else:
         sentence = f"generation {kept.generation}, accepted last, stays in force"
         programmed = Mark("Programmed", "True", Reason.KEPT_LAST_ACCEPTED, sentence)
-    ready = Mark("Ready", "False", finding.reason, finding.sentence)
-    return conclude(subject, (accepted, programmed, ready), now, entry=kept, **fields)
+    ready = Mark("Ready", why.status, why.reason, why.message)
+    return conclude(subject, (why, programmed, ready), now, entry=kept, **fields)
 
 
 def in_force(
@@ -97,6 +134,7 @@ def in_force(
     now: datetime,
     *,
     entry: Entry | None,
+    honored: Mark | None = None,
     requeue_after: float | None = None,
     **fields: Any,
 ) -> Plan:
@@ -105,16 +143,14 @@ def in_force(
         sentence = f"spec: compiled it is larger than {LARGEST_BODY} bytes; split it"
         return refused(subject, Note(Reason.SPEC_INVALID, sentence, warning=True), now, **fields)
     programmed = _programmed(subject)
-    said = (accepted, resolved, programmed, ready)
     # Not True is not yet wrong: gateways that are behind, or none at all, make Ready Unknown.
     waiting = Mark("Programmed", "Unknown", programmed.reason, programmed.message)
     blockers = (accepted, resolved, programmed if programmed.status == "True" else waiting, ready)
     worst = min(blockers, key=lambda mark: _PROBLEM[mark.status])
     summary = ready if worst.status == "True" else worst
     told = Mark("Ready", summary.status, summary.reason, summary.message)
-    return conclude(
-        subject, (*said[:3], told), now, entry=entry, requeue_after=requeue_after, **fields
-    )
+    marks = (accepted, resolved, *filter(None, (honored,)), programmed, told)
+    return conclude(subject, marks, now, entry=entry, requeue_after=requeue_after, **fields)
 
 
 def conclude(

@@ -107,6 +107,21 @@ class TestDefaults:
     def test_of_a_routing_policy_are_written_out(self, server: Server) -> None:
         written = server.create({**POLICY, "spec": {**POLICY["spec"], "hedging": {}}})["spec"]
 
+        assert "Single" == written["architecture"]
+        assert {"key": "Session", "header": "x-session-id", "ttl": "1h"} == written["stickiness"]
+        assert {
+            "name": "all",
+            "role": "Entry",
+            "targets": [{"modelRef": {"name": "minimal"}}],
+            "streaming": {
+                "mode": "Allowed",
+                "boundary": "Sentence",
+                "maxCharacters": 400,
+                "maxHold": "500ms",
+                "heartbeat": "15s",
+                "onUpstreamLoss": "Error",
+            },
+        } == written["routes"][0]
         assert {
             "class": "Interactive",
             "total": "2m",

@@ -134,7 +134,7 @@ def test_a_route_to_a_model_that_is_not_there_is_found(tmp_path: Path, capsys: A
     code, said = validate(capsys, file)
 
     assert 1 == code
-    where = f"{file}:9: RoutingPolicy/assistant: spec.routes[0].targets"
+    where = f"{file}:9: RoutingPolicy/assistant: spec.routes[all].targets"
     missing = f'{where}: there is no ModelDeployment "llama" in this namespace; give its file, too'
     assert [missing, "1 objects, 1 findings"] == said
 

@@ -10,29 +10,22 @@ from headgate_api.snapshot import (
     RetryBody,
     RouteBody,
     RouteRule,
+    StreamingBody,
     Target,
 )
-from headgate_controllers.contract import Key
-from headgate_policy.snapshot import decode_body
 
+from .policies import (
+    ALL_NAMES,
+    EVERYWHERE,
+    FOUND,
+    HONORED,
+    SERVING,
+    decoded,
+    entry,
+    model,
+    spec,
+)
 from .world import NAMESPACE, World, body, told
-
-ALL_NAMES = "Accepted=True PolicyAccepted: the policy has all its names"
-FOUND = "ResolvedRefs=True RefsResolved: everything that the object names was found"
-EVERYWHERE = "Programmed=True AllGateways: every Ready gateway enforces generation 1"
-SERVING = "Ready=True Serving: a model behind the policy answers"
-
-
-def spec(*models: str, targets: tuple[str, ...] = ("llama",)) -> dict[str, Any]:
-    to = [{"modelRef": {"name": name}, "weight": i} for i, name in enumerate(targets, 1)]
-    return {"models": list(models), "routes": [{"name": "all", "targets": to}]}
-
-
-def model(world: World, name: str, **conditions: str) -> Key:
-    key = world.apply("ModelDeployment", name, {"variants": []})
-    said = [{"type": t, "status": status, "reason": "X"} for t, status in conditions.items()]
-    world.objects[key]["status"] = {"conditions": said}
-    return key
 
 
 @pytest.mark.parametrize(
@@ -54,12 +47,12 @@ def model(world: World, name: str, **conditions: str) -> Key:
             {},
             (
                 (
-                    "ResolvedRefs=False ModelNotFound: "
-                    'spec.routes[0].targets: there is no ModelDeployment "llama" in this namespace'
+                    "ResolvedRefs=False ModelNotFound: spec.routes[all].targets: "
+                    'there is no ModelDeployment "llama" in this namespace'
                 ),
                 (
-                    "Ready=False ModelNotFound: "
-                    'spec.routes[0].targets: there is no ModelDeployment "llama" in this namespace'
+                    "Ready=False ModelNotFound: spec.routes[all].targets: "
+                    'there is no ModelDeployment "llama" in this namespace'
                 ),
             ),
         ),
@@ -73,7 +66,7 @@ def test_ready_is_about_the_models_behind(
         model(world, name, **conditions)
     plan = world.settle(world.apply("RoutingPolicy", "chat", spec("gpt")))
 
-    assert (ALL_NAMES, then[0], EVERYWHERE, then[1]) == told(plan), given
+    assert (ALL_NAMES, then[0], HONORED, EVERYWHERE, then[1]) == told(plan), given
 
 
 def test_gateways_are_told_names_and_targets() -> None:
@@ -92,11 +85,11 @@ class TestHowModelsAreCalled:
     """`RouteBody`'s own defaults are those of models that no policy claims."""
 
     def test_a_policy_that_says_nothing_of_it_changes_nothing(self) -> None:
-        plan = entry({})
+        plan = calling({})
 
         routes = (leading(Target(model="llama")),)
         assert RouteBody(models=("gpt",), routes=routes, created=1767225600) == decoded(plan)
-        assert () == plan.requires
+        assert ("routes",) == plan.requires
 
     def test_what_is_written_out_is_the_same_as_what_is_left_out(self) -> None:
         written = {
@@ -112,10 +105,10 @@ class TestHowModelsAreCalled:
             "loadBalancing": {"outlierDetection": {}},
         }
 
-        assert bytes(entry({}).body) == bytes(entry(written).body)
+        assert bytes(calling({}).body) == bytes(calling(written).body)
 
     def test_gateways_are_told_everything_in_seconds(self) -> None:
-        plan = entry(
+        plan = calling(
             {
                 "deadlines": {
                     "class": "Background",
@@ -169,7 +162,7 @@ class TestHowModelsAreCalled:
         ) == (told.deadlines, told.retries, told.hedging, told.outliers)
 
     def test_hedging_may_wait_for_a_fixed_time(self) -> None:
-        told = decoded(entry({"hedging": {"after": "800ms", "maxPercent": 1}}))
+        told = decoded(calling({"hedging": {"after": "800ms", "maxPercent": 1}}))
 
         assert HedgingBody(seconds=0.8, max_percent=1) == told.hedging
 
@@ -185,7 +178,7 @@ class TestHowModelsAreCalled:
     def test_a_gateway_that_cannot_keep_a_promise_must_not_take_it(
         self, block: dict[str, Any]
     ) -> None:
-        assert ("call-policy",) == entry(block).requires
+        assert ("call-policy", "routes") == calling(block).requires
 
     def test_a_percentile_that_no_rule_let_through_refuses_the_object(self) -> None:
         world = World()
@@ -197,21 +190,12 @@ class TestHowModelsAreCalled:
         )
 
 
-def entry(block: dict[str, Any]) -> Entry:
-    world = World()
-    plan = world.settle(world.apply("RoutingPolicy", "chat", {**spec("gpt"), **block}))
-    assert plan.entry is not None
-    return plan.entry
+def calling(block: dict[str, Any]) -> Entry:
+    return entry({**spec("gpt"), **block})
 
 
 def leading(*targets: Target) -> RouteRule:
-    return RouteRule(name="all", targets=targets)
-
-
-def decoded(told: Entry) -> RouteBody:
-    body = decode_body(told)
-    assert isinstance(body, RouteBody)
-    return body
+    return RouteRule(name="all", targets=targets, streaming=StreamingBody())
 
 
 class TestNames:
@@ -228,14 +212,14 @@ class TestNames:
             "remove it here or there"
         )
         assert f"Accepted=False ModelNameConflict: {sentence}" == told(plan)[0]
-        assert f"Ready=False ModelNameConflict: {sentence}" == told(plan)[3]
+        assert f"Ready=False ModelNameConflict: {sentence}" == told(plan)[-1]
         assert ("gpt-mini",) == body(plan).models
         assert [
             {"name": "gpt", "state": "Lost", "heldBy": "zzz-first"},
             {"name": "gpt-mini", "state": "Held"},
         ] == plan.status["models"]
         assert 1 == plan.status["claimed"]
-        assert (ALL_NAMES, SERVING) == (told(world.settle(first))[0], told(world.settle(first))[3])
+        assert (ALL_NAMES, SERVING) == (told(world.settle(first))[0], told(world.settle(first))[-1])
 
     def test_of_two_of_the_same_second_the_first_by_name_wins(self) -> None:
         world = World()

@@ -104,12 +104,12 @@ def _own(schema: Schema, value: Any, path: Path) -> Iterator[Fault]:
             for name in schema.get("required", ()):
                 if name not in value:
                     yield Fault((*path, name), "Required value")
-            yield from _size(schema, path, len(value), "Properties", "properties")
+            yield from _size(schema, path, value, "Properties", "properties")
         case list():
-            yield from _size(schema, path, len(value), "Items", "items")
+            yield from _size(schema, path, value, "Items", "items")
             yield from _duplicates(schema, value, path)
         case str():
-            yield from _size(schema, path, len(value), "Length", "chars long")
+            yield from _size(schema, path, value, "Length", "chars long")
             if "pattern" in schema and not re.search(schema["pattern"], value):
                 yield fault(f"should match '{schema['pattern']}'")
             if schema.get("format") == "date-time" and not _is_date(value):
@@ -122,13 +122,13 @@ def _own(schema: Schema, value: Any, path: Path) -> Iterator[Fault]:
             pass
 
 
-def _size(schema: Schema, path: Path, size: int, word: str, what: str) -> Iterator[Fault]:
+def _size(schema: Schema, path: Path, value: Any, word: str, what: str) -> Iterator[Fault]:
+    size = len(value)
     least, most = schema.get(f"min{word}", size), schema.get(f"max{word}", size)
     if size < least:
-        said = f"{field_of(path)} in body should have at least {least} {what}"
-        if word == "Length":
-            said = f"{field_of(path)} in body should be at least {least} {what}"
-        yield Fault(path, f"Invalid value: {size}: {said}")
+        shown, verb = (json.dumps(value), "be") if word == "Length" else (size, "have")
+        said = f"{field_of(path)} in body should {verb} at least {least} {what}"
+        yield Fault(path, f"Invalid value: {shown}: {said}")
     if size > most:
         one = "item" if word == "Items" and most == 1 else what
         long = f"Too long: may not be more than {most} bytes"

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from headgate_api.conditions import Mark, Reason
 from headgate_api.modeldeployment import ModelDeployment
-from headgate_controllers.contract import Key, Manifest, Missing, Note, Unreadable
+from headgate_controllers.contract import Key, Manifest, Note, Unreadable
 from headgate_controllers.modeldeployment.observed import Observed
-from headgate_controllers.standing import resolved
+from headgate_controllers.standing import entry_fault, resolved
 from headgate_policy.chat import check_template
 
 
@@ -82,14 +82,4 @@ def _template_fault(seen: Observed, mdep: ModelDeployment) -> Note | None:
 
 
 def _fault(seen: Observed, key: Key, entry: str, field: str) -> Note | None:
-    found = seen.entries.get(key, Unreadable("not read yet"))
-    if isinstance(found, Missing):
-        reason = Reason.SECRET_NOT_FOUND if key.kind == "Secret" else Reason.CONFIG_MAP_NOT_FOUND
-        return Note(reason, f'{field}: there is no {key.kind} "{key.name}"')
-    if isinstance(found, Unreadable):
-        sentence = f'{field}: {key.kind} "{key.name}" cannot be read ({found.why})'
-        return Note(Reason.SOURCE_UNREADABLE, f"{sentence}; what was known before stays in force")
-    if entry not in found:
-        sentence = f'{field}: {key.kind} "{key.name}" has no entry "{entry}"'
-        return Note(Reason.KEY_NOT_FOUND, sentence)
-    return None
+    return entry_fault(seen.entries.get(key, Unreadable("not read yet")), key, entry, field)

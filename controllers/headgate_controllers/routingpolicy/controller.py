@@ -1,6 +1,6 @@
 """RoutingPolicy: what wakes it, and what a pass may look at."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from headgate_api.errors import Invalid
@@ -13,16 +13,16 @@ from headgate_controllers.contract import (
     Manifest,
     Watch,
     key_of,
-    nothing,
 )
-from headgate_controllers.routingpolicy.plan import Observed, Target, plan
+from headgate_controllers.routingpolicy.observed import Observed, model_of
+from headgate_controllers.routingpolicy.plan import plan
 from headgate_controllers.standing import created, senior, subject_of
 
 KIND: Final = "RoutingPolicy"
 
 
 def observe(key: Key, cache: Cache, env: Environment) -> Observed | None:
-    """Look at the object, at older ones with the same names, and at the models behind it."""
+    """Look at the object, at older ones with the same names, and at what its routes name."""
     if (subject := subject_of(key, cache)) is None:
         return None
     manifest = subject.manifest
@@ -35,35 +35,42 @@ def observe(key: Key, cache: Cache, env: Environment) -> Observed | None:
         for name in policy.spec.models
         if (winner := senior(manifest, cache.find(KIND, _claim(key.namespace, name)))) is not None
     }
-    models = [target.model_ref.name for route in policy.spec.routes for target in route.targets]
+    models = {model.name: cache.get(model) for model in _models(manifest)}
     return Observed(
         subject,
         policy,
         created=created(manifest),
         winners=winners,
-        targets={
-            name: _target(Key("ModelDeployment", key.namespace, name), cache) for name in models
-        },
+        models={name: model_of(found) for name, found in models.items() if found is not None},
+        documents={document: cache.document(document) for document in references(manifest)},
     )
 
 
-def _target(key: Key, cache: Cache) -> Target:
-    if (model := cache.get(key)) is None:
-        return "Missing"
-    conditions = model.get("status", {}).get("conditions", ())
-    said = {condition["type"]: condition["status"] for condition in conditions}
-    if said.get("Available") == "True":
-        return "Answers"
-    return "Starts" if said.get("Ready", "Unknown") == "Unknown" else "Fails"
+def references(manifest: Manifest) -> list[Key]:
+    """Name the ConfigMaps that a pass needs: the instructions of verifiers."""
+    namespace = manifest["metadata"]["namespace"]
+    names = {
+        route["verifier"]["instructionsKeyRef"]["name"]
+        for route in manifest["spec"].get("routes", ())
+        if "instructionsKeyRef" in route.get("verifier", {})
+    }
+    return [Key("ConfigMap", namespace, name) for name in sorted(names)]
 
 
 def index(manifest: Manifest) -> Iterable[str]:
-    namespace, spec = manifest["metadata"]["namespace"], manifest["spec"]
-    for name in spec.get("models", ()):
+    namespace = manifest["metadata"]["namespace"]
+    for name in manifest["spec"].get("models", ()):
         yield _claim(namespace, name)
-    for route in spec.get("routes", ()):
-        for target in route.get("targets", ()):
-            yield f"target/{namespace}/{target['modelRef']['name']}"
+    for key in (*_models(manifest), *references(manifest)):
+        yield "/".join(key)
+
+
+def _models(manifest: Manifest) -> Iterator[Key]:
+    namespace = manifest["metadata"]["namespace"]
+    for route in manifest["spec"].get("routes", ()):
+        judges = [route["verifier"]] if "verifier" in route else []
+        for named in (*route.get("targets", ()), *judges):
+            yield Key("ModelDeployment", namespace, named["modelRef"]["name"])
 
 
 def _claim(namespace: str, name: str) -> str:
@@ -75,15 +82,18 @@ def _rivals(manifest: Manifest, cache: Cache) -> set[Key]:
     return {key_of(manifest)} | {key_of(m) for word in words for m in cache.find(KIND, word)}
 
 
-def _users(model: Manifest, cache: Cache) -> list[Key]:
-    meta = model["metadata"]
-    return [key_of(m) for m in cache.find(KIND, f"target/{meta['namespace']}/{meta['name']}")]
+def _users(named: Manifest, cache: Cache) -> list[Key]:
+    return [key_of(m) for m in cache.find(KIND, "/".join(key_of(named)))]
 
 
 CONTROLLER = Controller(
     kind=KIND,
-    watches=(Watch(KIND, wakes=_rivals), Watch("ModelDeployment", wakes=_users)),
-    references=nothing,
+    watches=(
+        Watch(KIND, wakes=_rivals),
+        Watch("ModelDeployment", wakes=_users),
+        Watch("ConfigMap", wakes=_users),
+    ),
+    references=references,
     observe=observe,
     plan=plan,
     index=index,

@@ -1,50 +1,40 @@
 """What one RoutingPolicy needs now. Pure: no I/O, no clock, no randomness, no cache."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal, TypeAlias
 
 from headgate_api.conditions import Reason
 from headgate_api.errors import Invalid
-from headgate_api.routingpolicy import RoutingPolicy
 from headgate_controllers.contract import Note, Plan
-from headgate_controllers.routingpolicy import resources, status
-from headgate_controllers.standing import Subject, refused
+from headgate_controllers.routingpolicy import conditions, resources, status
+from headgate_controllers.routingpolicy.observed import Observed
+from headgate_controllers.routingpolicy.references import resolve
+from headgate_controllers.standing import held_back, refused
 from headgate_policy.snapshot import make_entry
-
-Target: TypeAlias = Literal["Answers", "Starts", "Fails", "Missing"]
-
-
-@dataclass(frozen=True, slots=True)
-class Observed:
-    """All that this decision may depend on."""
-
-    subject: Subject
-    policy: RoutingPolicy | Invalid
-    created: int = 0
-    winners: Mapping[str, str] = field(default_factory=dict)
-    """By name of a model: the RoutingPolicy that has it instead of this one."""
-    targets: Mapping[str, Target] = field(default_factory=dict)
-    """By name of a ModelDeployment: how it does."""
 
 
 def plan(seen: Observed, now: datetime) -> Plan:
     """Decide what `seen` calls for at `now`."""
-    policy = seen.policy
+    subject, policy = seen.subject, seen.policy
     if isinstance(policy, Invalid):
-        return refused(seen.subject, Note(Reason.SPEC_INVALID, str(policy)), now)
+        return refused(subject, Note(Reason.SPEC_INVALID, str(policy)), now)
+    found = conditions.read(policy)
+    if isinstance(found, Note):
+        return refused(subject, found, now)
+    if finding := conditions.never(policy, found) or conditions.loop(policy):
+        return refused(subject, finding, now)
+    resolved = resolve(seen, policy, found)
+    if not resolved.usable:
+        return held_back(subject, resolved.mark, now)
     held = [name for name in policy.spec.models if name not in seen.winners]
     entry = None
     if held:
-        body = resources.body(policy, held, seen.created)
+        body = resources.body(policy, held, seen.created, resolved.instructions)
         entry = make_entry(
-            seen.subject.identity,
-            uid=seen.subject.uid,
-            generation=seen.subject.generation,
+            subject.identity,
+            uid=subject.uid,
+            generation=subject.generation,
             body=body,
             requires=resources.requires(body),
         )
-    return status.routed(
-        seen.subject, policy.spec.models, seen.winners, seen.targets, now, entry=entry
-    )
+    honored = conditions.honored(policy, found)
+    return status.routed(seen, policy, resolved.mark, honored, now, entry=entry)

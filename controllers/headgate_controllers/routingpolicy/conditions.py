@@ -1,0 +1,184 @@
+"""The conditions of routes: what is known of them before any request, and what is wrong."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Final
+
+from headgate_api.conditions import Mark, Reason
+from headgate_api.routes import Route
+from headgate_api.routingpolicy import RoutingPolicy, RoutingPolicySpec
+from headgate_controllers.contract import Note
+from headgate_controllers.standing import and_more
+from headgate_policy.cel import ACCEPT, WHEN, Checked, Problem, Table, check
+from headgate_policy.cel.lexer import tokens
+from headgate_policy.cel.terms import Logic
+
+SCORE: Final = "answer.verifier.score"
+_HONORED: Final = Mark(
+    "SpecHonored", "True", Reason.ALL_FIELDS_ACTIVE, "all that the policy says is acted on"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """Those of one route."""
+
+    when: Checked | None
+    accept: Checked | None
+
+    @property
+    def accept_words(self) -> frozenset[str]:
+        return frozenset() if self.accept is None else frozenset(self.accept.words)
+
+
+def read(policy: RoutingPolicy) -> dict[str, Conditions] | Note:
+    """Check the expressions of all routes, by their names; or say what is wrong."""
+    spec, found, faults = policy.spec, dict[str, Conditions](), list[Note]()
+    for route in spec.routes:
+        said = [
+            _checked(route.when, WHEN, f"{_field(route)}.when", spec),
+            _checked(route.accept_when, ACCEPT, f"{_field(route)}.acceptWhen", spec),
+        ]
+        faults += (one for one in said if isinstance(one, Note))
+        when, accept = (None if isinstance(one, Note) else one for one in said)
+        found[route.name] = Conditions(when, accept)
+        if SCORE in found[route.name].accept_words and route.verifier is None:
+            faults.append(
+                Note(
+                    Reason.INVALID_EXPRESSION,
+                    f"{_field(route)}.acceptWhen: {SCORE} has no value without a verifier; "
+                    "add one to this route",
+                )
+            )
+    return _first(faults) or found
+
+
+def _checked(
+    text: str | None, table: Table, field: str, spec: RoutingPolicySpec
+) -> Checked | Note | None:
+    if text is None:
+        return None
+    found = check(text, table, headers=spec.match_headers)
+    if isinstance(found, Problem):
+        return Note(Reason.INVALID_EXPRESSION, f"{field}: {found}")
+    return found
+
+
+def never(policy: RoutingPolicy, conditions: Mapping[str, Conditions]) -> Note | None:
+    """Find a route to which no request ever comes, or whose answers nobody ever sees."""
+    spec = policy.spec
+    faults: list[Note] = []
+    for route in spec.routes:
+        field, said = _field(route), conditions[route.name]
+        for name, condition in (("when", said.when), ("acceptWhen", said.accept)):
+            if condition is not None and condition.constant is False:
+                faults.append(_never(f"{field}.{name}: {condition.remark}"))
+        if said.when is not None:
+            faults += _unclaimed(f"{field}.when", said.when, spec.models)
+    if spec.architecture == "Router":
+        faults += _shadowed([route for route in spec.routes if route.role == "Entry"], conditions)
+    return _first(faults)
+
+
+def _unclaimed(field: str, when: Checked, models: Sequence[str]) -> Iterator[Note]:
+    """A rule may ask for a name that requests of this policy never have."""
+    wanted = when.required("request.model")
+    if wanted and not wanted.intersection(models):
+        names = " or ".join(f'"{name}"' for name in sorted(wanted))
+        yield _never(
+            f"{field}: request.model is never {names} here; spec.models has {', '.join(models)}"
+        )
+
+
+def _shadowed(entries: Sequence[Route], conditions: Mapping[str, Conditions]) -> Iterator[Note]:
+    """Of a Router the first route that fits has the request; later ones may get none."""
+    taken: dict[tuple[str, ...], str] = {}
+    for route, following in pairwise(entries):
+        if (when := conditions[route.name].when) is None:
+            continue
+        if when.constant is True:
+            yield _never(
+                f"{_field(route)}.when: {when.remark}, so that route {following.name} after it "
+                "is never reached; write this route last, without when"
+            )
+        if earlier := next((taken[part] for part in _parts(when, "&&") if part in taken), None):
+            yield _never(
+                f"{_field(route)}.when: route {earlier} before it takes every such request; "
+                "change one of the two, or write this one first"
+            )
+        for part in _parts(when, "||"):
+            taken.setdefault(part, route.name)
+
+
+def _parts(when: Checked, sign: str) -> Iterator[tuple[str, ...]]:
+    """Give a condition, and what it joins by `sign`, as tokens: spaces do not tell them apart."""
+    terms = [when.term]
+    if isinstance(when.term, Logic) and when.term.sign == sign:
+        terms += when.term.sides
+    for term in terms:
+        yield tuple(token.text for token in tokens(when.text[term.start : term.end]))
+
+
+def _never(sentence: str) -> Note:
+    return Note(Reason.ROUTE_NEVER_MATCHES, sentence)
+
+
+def loop(policy: RoutingPolicy) -> Note | None:
+    """Find routes that fall back to each other in a circle."""
+    leads = {route.name: [to.route for to in route.fallback] for route in policy.spec.routes}
+    done: set[str] = set()
+    for start in leads:
+        if circle := _circle(start, leads, [], done):
+            sentence = (
+                f"spec.routes[{circle[0]}].fallback: routes fall back to each other in a circle: "
+                f"{' -> '.join(circle)}; remove one of these fallbacks"
+            )
+            return Note(Reason.FALLBACK_LOOP, sentence)
+    return None
+
+
+def _circle(
+    at: str, leads: Mapping[str, Sequence[str]], way: list[str], done: set[str]
+) -> list[str]:
+    """Follow fallbacks from `at`; a route that is met again on the way closes a circle."""
+    if at in way:
+        return [*way[way.index(at) :], at]
+    if at in done:
+        return []
+    done.add(at)
+    return next(
+        filter(None, (_circle(to, leads, [*way, at], done) for to in leads.get(at, ()))), []
+    )
+
+
+def honored(policy: RoutingPolicy, conditions: Mapping[str, Conditions]) -> Mark:
+    """Tell which words of conditions nothing measures yet."""
+    missing = [
+        (f"{_field(route)}.{name}", word)
+        for route in policy.spec.routes
+        for name, condition in (
+            ("when", conditions[route.name].when),
+            ("acceptWhen", conditions[route.name].accept),
+        )
+        if condition is not None
+        for word in sorted(condition.unmeasured)
+    ]
+    if not missing:
+        return _HONORED
+    field, word = missing[0]
+    sentence = (
+        f"{field}: nothing measures {word} yet{and_more(len(missing))}; "
+        "what depends on it does not hold"
+    )
+    return Mark("SpecHonored", "False", Reason.NOT_SUPPORTED_HERE, sentence)
+
+
+def _field(route: Route) -> str:
+    return f"spec.routes[{route.name}]"
+
+
+def _first(faults: Sequence[Note]) -> Note | None:
+    if not faults:
+        return None
+    return Note(faults[0].reason, faults[0].sentence + and_more(len(faults)))
