@@ -12,7 +12,8 @@ from typing import Final
 import structlog
 
 from headgate_gateway.calls.call import Backends, Patience
-from headgate_gateway.calls.prompt import WritePrompt
+from headgate_gateway.context.prepare import Preparation
+from headgate_gateway.context.write_prompt import WritePrompt
 from headgate_gateway.edge.exchange import Head
 from headgate_gateway.edge.identity import Identity, identify
 from headgate_gateway.edge.limits import Limits
@@ -91,11 +92,12 @@ class Gateway:
         self.explanations = Ring() if explanations is None else explanations
         clock = time.monotonic  # as the event loop's
         self.idempotency = Idempotency(keys, self.metrics, Room(answer_bytes, ANSWERS_BYTES))
+        self.preparation = Preparation(default_max_tokens)
         stages = (
             ChooseModel(pods),
             SetDeadline(),
             InputRules(self.metrics),
-            WritePrompt(default_max_tokens),
+            WritePrompt(self.preparation),
         )
         self.inference = Inference(
             snapshots=self.snapshots,

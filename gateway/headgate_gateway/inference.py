@@ -26,6 +26,7 @@ from headgate_gateway.telemetry.trace_context import Sampler
 from headgate_gateway.timeline import Timeline
 
 STAGE: Final = b"x-headgate-stage"
+CONTEXT: Final = b"x-headgate-context"
 MOST_LABELS: Final = 10_000
 NO_TABLES: Final = Tables()
 OVERLOADED: Final = Refusal(
@@ -155,7 +156,10 @@ class Answer:
         request, call = self.request, self._call
         cohort = call.cohort if call is not None else None
         timing = (b"server-timing", server_timing(request.timeline, self._clock()))
-        return [*self._shared.labels.of(request, cohort), (STAGE, stage.encode()), timing]
+        labels = [*self._shared.labels.of(request, cohort), (STAGE, stage.encode()), timing]
+        if request.fitted is not None:
+            labels.append((CONTEXT, request.fitted.told()))
+        return labels
 
 
 def ask(request: Request) -> Ask:

@@ -7,6 +7,7 @@ from msgspec import Struct
 from headgate_api.snapshot import RouteBody, RouteRule
 from headgate_gateway.calls.adapter import Task
 from headgate_gateway.calls.deadline import Deadline
+from headgate_gateway.context.fit import Fitted
 from headgate_gateway.edge.asked import Asked
 from headgate_gateway.edge.exchange import Head
 from headgate_gateway.routing.decision import Decision
@@ -41,6 +42,7 @@ class Request(Struct, kw_only=True):
     model: Model = LATER  # routing, or the course; None: a fixed answer
     deadline: Deadline = LATER  # deadline
     task: Task = LATER  # context
+    fitted: Fitted | None = None  # context; None: nothing was left out
 
     @property
     def policy(self) -> RouteBody:

@@ -84,11 +84,11 @@ class Calibration:
     A moving mean: of all samples at first, of about the last `LONGEST_MEMORY` later.
     """
 
-    __slots__ = ("_samples", "ratio")
+    __slots__ = ("samples", "ratio")
 
     def __init__(self) -> None:
         self.ratio = 1.0
-        self._samples = 0
+        self.samples = 0
 
     def learn(self, estimated: int, counted: int) -> None:
         """Take what a model counted for an input.
@@ -101,8 +101,8 @@ class Calibration:
         if estimated <= 0 or counted <= 0:
             return
         ratio = min(max(counted / estimated, 1 / STEEPEST), STEEPEST)
-        self._samples = min(self._samples + 1, LONGEST_MEMORY)
-        self.ratio += (ratio - self.ratio) / self._samples
+        self.samples = min(self.samples + 1, LONGEST_MEMORY)
+        self.ratio += (ratio - self.ratio) / self.samples
 
     def apply(self, estimated: int) -> int:
         return math.ceil(estimated * self.ratio)

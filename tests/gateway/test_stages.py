@@ -19,7 +19,7 @@ from headgate_api.snapshot import (
     Target,
     TenantBody,
 )
-from headgate_gateway.calls.prompt import WritePrompt
+from headgate_gateway.context.write_prompt import WritePrompt
 from headgate_gateway.edge.chat_request import Role
 from headgate_gateway.telemetry.logs import with_request_id
 from headgate_policy.chat import COMPILED
@@ -449,13 +449,13 @@ async def test_what_is_known_of_templates_is_bounded(start: Start) -> None:
     stage = next(stage for name, _, stage in stages if name == "context")
 
     assert isinstance(stage, WritePrompt)
-    assert 10 == len(stage._compiled)
+    assert 10 == len(stage.preparation._compiled)
 
 
 async def test_more_tokens_than_the_context_has_are_refused(start: Start) -> None:
     running = await start(saying("Hi"), entries=(model(cohort(), max_context_tokens=100), TENANT))
 
-    assert 200 == (await ask(running, max_tokens=100)).status
+    assert 200 == (await ask(running, max_tokens=50)).status
     for name in ("max_tokens", "max_completion_tokens"):
         exchange = await ask(running, **{name: 101})
         assert (400, "context_length_exceeded") == (exchange.status, exchange.code)

@@ -1,5 +1,6 @@
 """`POST /v1/chat/completions`: what a client may ask, and what is wrong with what it asked."""
 
+from datetime import datetime
 from typing import Annotated, Any, Final, Literal, TypeAlias, get_args
 
 import msgspec
@@ -73,6 +74,15 @@ class Message(Struct, forbid_unknown_fields=True):
         return bool(self.name or self.reasoning_content or self.tool_calls)
 
 
+class Evidence(Struct, forbid_unknown_fields=True):
+    """A text that the client has found, for the model to rely on. It never instructs the model."""
+
+    source: Annotated[str, Meta(min_length=1, max_length=256)]
+    text: Annotated[str, Meta(min_length=1, max_length=256 * 1024)]
+    time: Annotated[datetime, Meta(tz=True)] | None = None
+    trust: Literal["trusted", "untrusted"] = "untrusted"
+
+
 class JsonSchema(Struct, forbid_unknown_fields=True, rename={"schema_": "schema"}):
     name: Annotated[str, Meta(pattern="^[a-zA-Z0-9_-]{1,64}$")]
     description: str | None = None
@@ -101,6 +111,8 @@ class ChatRequest(Generation, kw_only=True):
     tool_choice: Literal["none", "auto", "required"] | NamedChoice | None = None
     parallel_tool_calls: bool | None = None
     response_format: TextFormat | ObjectFormat | SchemaFormat | None = None
+    # Ours; not at OpenAI.
+    context: Annotated[list[Evidence], Meta(max_length=64)] | None = None
     # Labels of the caller's own: nothing depends on them.
     safety_identifier: str | None = None
     prompt_cache_key: str | None = None
@@ -137,6 +149,8 @@ class ChatRequest(Generation, kw_only=True):
         told = [text for message in self.messages for text in message.texts]
         for tool in self.tools or ():
             told += tool.function.texts
+        for evidence in self.context or ():
+            told += (evidence.source, evidence.text)
         return told
 
     @property
@@ -172,6 +186,7 @@ NARROW: Final = {
 _WORDS: Final = {
     ".role": get_args(Role),
     ".content[": ("text", "refusal"),
+    ".trust": ("trusted", "untrusted"),
     "response_format": ("text", "json_object", "json_schema"),
     "tool_choice": ("none", "auto", "required", "a function"),
     "tool": ("function",),

@@ -1,0 +1,162 @@
+"""Writes a conversation down for one model: its evidence quoted, and short enough."""
+
+from datetime import UTC, datetime
+from operator import is_not
+from typing import Final, TypeAlias
+
+from msgspec import Struct
+
+from headgate_api.snapshot import RouteRule
+from headgate_gateway.calls.adapter import Task
+from headgate_gateway.calls.forms import Wanted
+from headgate_gateway.calls.generation import otherwise, sampling
+from headgate_gateway.context.bodies import with_messages
+from headgate_gateway.context.budget import Budget, too_long
+from headgate_gateway.context.conversation import plain
+from headgate_gateway.context.counting import Counter, tool_texts
+from headgate_gateway.context.evidence import (
+    INTRODUCTION,
+    as_message,
+    capped,
+    inserted,
+    joined,
+    quoted,
+)
+from headgate_gateway.context.fit import Fitted, fit
+from headgate_gateway.edge.chat_request import ChatRequest, Message
+from headgate_gateway.refusals import Refusal
+from headgate_gateway.routing.tables import Model
+from headgate_policy.chat import ChatTemplate, ConversationRefused
+
+TRIES: Final = 2
+"""What a template adds depends on what it is given, so a second look may be needed."""
+
+
+class Job(Struct, frozen=True, kw_only=True):
+    """What is known of a request before anything is written."""
+
+    model: Model
+    rule: RouteRule
+    body: bytes
+    now: float
+    more: tuple[Message, ...]
+    budget: Budget | None  # None: there is none, or it is kept for sure
+    most: int  # tokens of the answer
+    counter: Counter
+
+
+class Prepared(Struct, frozen=True, kw_only=True):
+    """A task, and what became of the conversation on the way."""
+
+    task: Task
+    fitted: Fitted | None = None
+    """What was left out. None: nothing."""
+
+
+Found: TypeAlias = Prepared | Refusal
+
+
+def write_chat(chat: ChatRequest, job: Job, template: ChatTemplate, wants: Wanted) -> Found:
+    """Write a conversation down. Raises what `ChatTemplate.prompt` does."""
+    try:
+        return _Writer(chat, job, template, wants, apart=True).write()
+    except ConversationRefused:
+        if not chat.context:
+            raise
+        return _Writer(chat, job, template, wants, apart=False).write()
+
+
+class _Writer:
+    def __init__(
+        self, chat: ChatRequest, job: Job, template: ChatTemplate, wants: Wanted, *, apart: bool
+    ) -> None:
+        self._chat = chat
+        self._job = job
+        self._template = template
+        self._wants = wants
+        self._place = inserted if apart else joined  # evidence among the messages
+        # Only who knows the template can count the whole prompt.
+        knows = job.model.texts_alone or job.model.body.chat_template is not None
+        self._exact = job.counter.exact and knows
+        evidence, most = chat.context or [], job.rule.context.max_tokens_per_source
+        shown = evidence
+        if most is not None:
+            shown = [capped(piece, most, job.counter.count) for piece in evidence]
+        self._capped = sum(map(is_not, evidence, shown))
+        self._blocks = [quoted(number, piece) for number, piece in enumerate(shown, 1)]
+
+    def write(self) -> Found:
+        chat, job, most = self._chat, self._job, self._job.most
+        fitted = Fitted(chat.messages, len(self._blocks))
+        if job.budget is not None:
+            fitted, tokens, before = self._fit(job.budget)
+            if job.budget.refuses(tokens, exact=self._exact):
+                return too_long(job.budget, before, exact=self._exact, what="messages")
+            context = job.model.body.max_context_tokens
+            if self._exact and chat.limit is None and context is not None:
+                most = max(min(most, context - tokens), 1)
+        fitted.capped = self._capped
+        messages = self._assembled(fitted)
+        changed = messages is not chat.messages or chat.context is not None
+        settled = sampling(chat, job.rule.generation, most)
+        return Prepared(
+            task=Task(
+                endpoint="chat/completions",
+                prompt=self._prompt(messages) if job.model.texts_alone else "",
+                sampling=settled,
+                guide=self._wants.guide,
+                form=self._wants.form,
+                body=with_messages(job.body, chat.messages, messages) if changed else job.body,
+                changed=otherwise(chat, settled),
+                sources=fitted.sources,
+            ),
+            fitted=fitted if fitted.dropped or fitted.capped else None,
+        )
+
+    def _fit(self, budget: Budget) -> tuple[Fitted, int, int]:
+        """Bring the conversation down to the budget, as far as the route lets it.
+
+        Returns:
+            What is left of it, its tokens as the model reads it, and its tokens before.
+        """
+        messages, counter, rules = self._chat.messages, self._job.counter, self._job.rule.context
+        sizes = list(map(counter.of_message, messages))
+        sources = list(map(counter.count, self._blocks))
+        fitted = Fitted(messages, len(sources), sum(sizes) + sum(sources))
+        tokens = before = self._measured(fitted)
+        if before > budget.most and rules.truncate:
+            for _ in range(TRIES):
+                room = budget.wanted - (tokens - fitted.tokens)
+                fitted = fit(
+                    messages, sizes, sources, budget=room, rules=rules, count=counter.of_message
+                )
+                tokens = self._measured(fitted)
+                if tokens <= budget.wanted:
+                    break
+        return fitted, tokens, before
+
+    def _measured(self, fitted: Fitted) -> int:
+        """Count what the model reads."""
+        counter = self._job.counter
+        if self._exact:
+            return counter.count(self._prompt(self._assembled(fitted)))
+        added = counter.count("".join(tool_texts(self._chat)))
+        added += sum(map(counter.of_message, self._job.more))
+        if fitted.sources:
+            added += counter.count(INTRODUCTION)
+        return fitted.tokens + added
+
+    def _assembled(self, fitted: Fitted) -> list[Message]:
+        messages = fitted.messages
+        if fitted.sources:
+            messages = self._place(messages, as_message(self._blocks[: fitted.sources]))
+        return [*messages, *self._job.more] if self._job.more else messages
+
+    def _prompt(self, messages: list[Message]) -> str:
+        prompt = self._template.prompt(
+            list(map(plain, messages)),
+            tools=self._wants.tools or None,
+            now=datetime.fromtimestamp(self._job.now, UTC),
+        )
+        form = self._wants.form
+        return prompt if form is None else prompt + form.said

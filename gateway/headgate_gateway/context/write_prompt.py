@@ -1,0 +1,41 @@
+"""Stage `context`: from what the client asked to the task that a model server gets."""
+
+from collections.abc import Awaitable
+from dataclasses import dataclass
+from typing import ClassVar
+
+from headgate_gateway.context.chat import Found
+from headgate_gateway.context.prepare import Preparation
+from headgate_gateway.refusals import PASS, Code, Refusal, Verdict
+from headgate_gateway.request import Request
+
+
+@dataclass(slots=True)
+class WritePrompt:
+    name: ClassVar = "context"
+    undecided: ClassVar = Refusal(
+        Code.STAGE_UNDECIDED, 503, "The prompt took too long to write.", retry_after=1
+    )
+    budget: ClassVar = 5.0
+    preparation: Preparation
+
+    def decide(self, request: Request) -> Verdict | Awaitable[Verdict]:
+        if request.rule.respond is not None:
+            return PASS  # no model is asked
+        found = self.preparation.prepare(
+            request.asked, request.model, request.rule, body=request.body, now=request.now
+        )
+        if isinstance(found, Awaitable):
+            return _later(request, found)
+        return _take(request, found)
+
+
+async def _later(request: Request, found: Awaitable[Found]) -> Verdict:
+    return _take(request, await found)
+
+
+def _take(request: Request, found: Found) -> Verdict:
+    if isinstance(found, Refusal):
+        return found
+    request.task, request.fitted = found.task, found.fitted
+    return PASS
