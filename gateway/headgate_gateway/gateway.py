@@ -31,9 +31,12 @@ from headgate_gateway.metrics import Metrics
 from headgate_gateway.outcome import Teller
 from headgate_gateway.pipeline import Pipeline
 from headgate_gateway.refusals import Code, Refusal
-from headgate_gateway.routing.choose_model import ChooseModel
+from headgate_gateway.routing.features import Surroundings
 from headgate_gateway.routing.pods import Pods
+from headgate_gateway.routing.router import Router
 from headgate_gateway.routing.set_deadline import SetDeadline
+from headgate_gateway.routing.targets import Targets
+from headgate_gateway.routing.trial import Ground
 from headgate_gateway.safety.input_rules import InputRules
 from headgate_gateway.service import Service
 from headgate_gateway.snapshots import Snapshots
@@ -93,8 +96,10 @@ class Gateway:
         clock = time.monotonic  # as the event loop's
         self.idempotency = Idempotency(keys, self.metrics, Room(answer_bytes, ANSWERS_BYTES))
         self.preparation = Preparation(default_max_tokens)
+        targets = Targets(pods)
+        around = Surroundings(region, lambda: len(self.inference.calls) / most)
         stages = (
-            ChooseModel(pods),
+            Router(targets, around),
             SetDeadline(),
             InputRules(self.metrics),
             WritePrompt(self.preparation),
@@ -104,7 +109,7 @@ class Gateway:
             entry=Pipeline((Identity(), Parse()), self.metrics, clock),
             idempotency=self.idempotency,
             pipeline=Pipeline(stages, self.metrics, clock),
-            backends=Backends(pods, patience),
+            ground=Ground(Backends(pods, patience), targets, self.preparation, self.metrics),
             sampler=telemetry.sampler,
             teller=Teller(
                 self.metrics, self.feedback, telemetry.tracing, telemetry.write, self.explanations

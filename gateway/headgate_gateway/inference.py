@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
 
-from headgate_api.snapshot import Cohort
-from headgate_gateway.calls.call import Ask, Backends, Call
+from headgate_api.snapshot import Cohort, Identity
+from headgate_gateway.calls.call import Call
+from headgate_gateway.calls.fixed import Fixed
+from headgate_gateway.calls.source import Source
 from headgate_gateway.edge.errors import refuse
 from headgate_gateway.edge.exchange import Exchange, Headers
 from headgate_gateway.idempotency.keyed import HEADER, Idempotency, leave
@@ -18,7 +20,10 @@ from headgate_gateway.outcome import Outcome, Teller
 from headgate_gateway.pipeline import Pipeline
 from headgate_gateway.refusals import PASS, Code, Refusal, Verdict
 from headgate_gateway.request import Request
+from headgate_gateway.routing.asking import ask
+from headgate_gateway.routing.course import Course
 from headgate_gateway.routing.tables import Tables
+from headgate_gateway.routing.trial import Ground
 from headgate_gateway.snapshots import Snapshots
 from headgate_gateway.streaming.delivery import Delivery
 from headgate_gateway.streaming.surfaces import SURFACES
@@ -29,6 +34,8 @@ STAGE: Final = b"x-headgate-stage"
 CONTEXT: Final = b"x-headgate-context"
 MOST_LABELS: Final = 10_000
 NO_TABLES: Final = Tables()
+NOBODY: Final = Identity(kind="ModelDeployment", namespace="", name="")
+"""Stands for the model where none is asked."""
 OVERLOADED: Final = Refusal(
     Code.GATEWAY_OVERLOADED, 503, "The gateway serves as many requests as it can.", retry_after=1
 )
@@ -42,13 +49,13 @@ class Inference:
     entry: Pipeline  # who asks for what
     idempotency: Idempotency
     pipeline: Pipeline  # whether and how it is served
-    backends: Backends
+    ground: Ground
     sampler: Sampler
     teller: Teller
     labels: "Labels"
     most: int  # requests at once
     requests: dict[str, Request] = field(default_factory=dict)  # in work, by id
-    calls: set[Call] = field(default_factory=set)  # in work
+    calls: set[Source] = field(default_factory=set)  # in work
 
     def __call__(self, exchange: Exchange) -> Coroutine[Any, Any, None]:
         return Answer(self, exchange).give()
@@ -71,7 +78,7 @@ class Answer:
         self.request = shared.snapshots.request(
             exchange, shared.sampler.begin(exchange.head.headers), time.time(), self._clock()
         )
-        self._call: Call | None = None
+        self._call: Source | None = None
         self.outcome = Outcome()
 
     async def give(self) -> None:
@@ -116,7 +123,7 @@ class Answer:
     async def _serve(self) -> None:
         shared, request = self._shared, self.request
         request.tables = NO_TABLES  # a long stream must not keep old policies in memory
-        call = self._call = Call(shared.backends, ask(request), request.timeline)
+        call = self._call = self._source()
         shared.calls.add(call)
         delivery = Delivery(
             call=call,
@@ -130,6 +137,16 @@ class Answer:
         refusal = await (delivery.stream() if request.asked.streams else delivery.whole())
         if refusal is not None:
             await self._refuse(refusal)
+
+    def _source(self) -> Source:
+        """Find what the answer comes from."""
+        shared, request = self._shared, self.request
+        if request.plan is not None:
+            return Course(shared.ground, request, request.plan)
+        if request.rule.respond is not None:
+            return Fixed(request.rule.respond)
+        whom = ask(request, plain=not request.asked.streams)
+        return Call(shared.ground.backends, whom, request.timeline)
 
     async def _enter(self) -> Verdict | Kept:
         """Let one request with this Idempotency-Key through; from here on it leaves a record."""
@@ -162,23 +179,6 @@ class Answer:
         return labels
 
 
-def ask(request: Request) -> Ask:
-    """Put together what the stages have found out."""
-    policy = request.policy
-    return Ask(
-        pool=request.model.pool,
-        cohorts=request.model.cohorts,
-        task=request.task,
-        plain=not request.asked.streams,
-        deadline=request.deadline,
-        retries=policy.retries,
-        hedging=policy.hedging,
-        outliers=policy.outliers,
-        id=request.id,
-        trace=request.trace,
-    )
-
-
 class Labels:
     """Headers that name what decided about an answer. They are few, and made once each."""
 
@@ -187,12 +187,12 @@ class Labels:
         self._made: dict[tuple[str, ...], Headers] = {}
 
     def of(self, request: Request, cohort: Cohort | None) -> Headers:
-        model, route = getattr(request, "model", None), request.route
-        if model is None:
+        model = getattr(request, "model", None)
+        if model is None and request.route is None:
             return self._fixed
-        route_name = route.identity.name if route is not None else "direct"
+        identity = NOBODY if model is None else model.identity
         cohort_name = cohort.name if cohort is not None else ""
-        key = (model.identity.namespace, model.identity.name, route_name, cohort_name)
+        key = (identity.namespace, identity.name, request.label, cohort_name)
         made = self._made.get(key)
         if made is None:
             if len(self._made) >= MOST_LABELS:
@@ -203,7 +203,9 @@ class Labels:
 
 def _named(key: tuple[str, ...], cohort: Cohort | None) -> Headers:
     _, model, route, _ = key
-    found = [(b"x-headgate-model", model.encode()), (b"x-headgate-route", route.encode())]
+    found = [(b"x-headgate-route", route.encode())]
+    if model:
+        found.append((b"x-headgate-model", model.encode()))
     if cohort is not None:
         found.append((b"x-headgate-variant", cohort.variant.encode()))
         found.append((b"x-headgate-revision", cohort.revision.encode()))

@@ -88,6 +88,18 @@ class Metrics(Collector):
         self.deadline_exceeded = counts(
             p + "deadline_exceeded", "Requests whose time was over, by where.", "stage"
         )
+        self.route_stages = counts(
+            p + "route_stages",
+            "Routes tried for requests that may go through several, by how that ended.",
+            "route",
+            "result",
+        )
+        self.route_stage_seconds = spreads(
+            p + "route_stage_duration_seconds",
+            "How long such a route was tried, to the end of its answer.",
+            REQUEST_BOUNDS,
+            "route",
+        )
         self.ejections = counts(
             p + "ejections", "Pods set aside because they fail.", "namespace", "model"
         )

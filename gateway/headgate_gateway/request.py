@@ -1,16 +1,18 @@
 """One client call on its way through the pipeline."""
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 from msgspec import Struct
 
-from headgate_api.snapshot import RouteBody, RouteRule
+from headgate_api.snapshot import Cohort, RouteBody, RouteRule
 from headgate_gateway.calls.adapter import Task
 from headgate_gateway.calls.deadline import Deadline
 from headgate_gateway.context.fit import Fitted
 from headgate_gateway.edge.asked import Asked
 from headgate_gateway.edge.exchange import Head
 from headgate_gateway.routing.decision import Decision
+from headgate_gateway.routing.plan import Plan
 from headgate_gateway.routing.tables import Credential, Model, Route, Tables
 from headgate_gateway.telemetry.trace_context import Trace
 from headgate_gateway.timeline import Timeline
@@ -39,7 +41,9 @@ class Request(Struct, kw_only=True):
     route: Route | None = None  # routing; None: the name is a ModelDeployment's own
     rule: RouteRule = DIRECT_RULE  # routing; the route of the policy. A course: of each stage
     decision: Decision | None = None  # routing, and the course; None: as `route`
+    plan: Plan | None = None  # routing; None: the first answer is the last
     model: Model = LATER  # routing, or the course; None: a fixed answer
+    cohorts: Mapping[str, Cohort] = LATER  # as `model`: of it, those that may answer
     deadline: Deadline = LATER  # deadline
     task: Task = LATER  # context
     fitted: Fitted | None = None  # context; None: nothing was left out
@@ -47,3 +51,8 @@ class Request(Struct, kw_only=True):
     @property
     def policy(self) -> RouteBody:
         return DIRECT if self.route is None else self.route.body
+
+    @property
+    def label(self) -> str:
+        """`policy/route`, for headers, metrics and the log."""
+        return "direct" if self.route is None else self.route.steps[self.rule.name].label

@@ -16,7 +16,7 @@ from headgate_gateway.inference import Inference
 from headgate_gateway.metrics import Metrics
 from headgate_gateway.pipeline import Pipeline
 from headgate_gateway.refusals import Code, Refusal
-from headgate_gateway.routing.choose_model import UNKNOWN
+from headgate_gateway.routing.router import UNKNOWN
 from headgate_gateway.snapshots import Snapshots
 from headgate_gateway.streaming.bodies import model_body, model_list
 from headgate_gateway.streaming.surfaces import SURFACES

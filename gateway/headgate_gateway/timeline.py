@@ -7,6 +7,7 @@ histograms, `Server-Timing` and the access log are made of these numbers afterwa
 from msgspec import Struct
 
 from headgate_api.snapshot import Cohort
+from headgate_gateway.calls.events import Usage
 
 
 class Attempt(Struct):
@@ -20,6 +21,8 @@ class Attempt(Struct):
     ended: float | None = None  # None: still running
     span: int = 0  # its id in the trace: what the model server was told is its caller
     ejected: bool = False  # the pod gets no more requests for a while
+    model: str = ""  # ModelDeployment; empty: the request's
+    usage: Usage | None = None  # of a whole answer; None: the request's
     result: str = ""
     """`ok`; a reason code; or `cancelled` with the request, `hedge_lost` to the other one, `stale`:
     the connection had rested for too long, which says nothing about the pod."""

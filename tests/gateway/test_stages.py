@@ -254,7 +254,7 @@ async def test_a_policy_goes_before_the_model_that_has_the_name(start: Start) ->
     running = await start(saying("Hi"), entries=entries)
     for name in ("chat", NAME):
         exchange = await ask(running, model=name)
-        assert (200, b"front") == (exchange.status, exchange.headers[b"x-headgate-route"])
+        assert (200, b"front/all") == (exchange.status, exchange.headers[b"x-headgate-route"])
         assert name == exchange.events[0]["model"]
 
 

@@ -20,8 +20,8 @@ class WritePrompt:
     preparation: Preparation
 
     def decide(self, request: Request) -> Verdict | Awaitable[Verdict]:
-        if request.rule.respond is not None:
-            return PASS  # no model is asked
+        if request.plan is not None or request.rule.respond is not None:
+            return PASS  # a course writes one for each model that it asks; or none is asked
         found = self.preparation.prepare(
             request.asked, request.model, request.rule, body=request.body, now=request.now
         )

@@ -1,0 +1,88 @@
+"""Which of a route's targets a request goes to: by weight, and by session, among those ready."""
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple, TypeAlias
+
+from headgate_api.snapshot import Cohort, Target
+from headgate_gateway.calls.call import NOT_READY
+from headgate_gateway.refusals import Code, Refusal
+from headgate_gateway.request import Request
+from headgate_gateway.routing.decision import Why
+from headgate_gateway.routing.pods import Pods
+from headgate_gateway.routing.stickiness import choose, sticky_key, turn
+from headgate_gateway.routing.tables import Model, Step
+
+SUSPENDED: Final = Refusal(
+    Code.MODEL_SUSPENDED, 503, "This model is suspended.", "model", retry_after=60
+)
+Models: TypeAlias = Mapping[str, Model]
+"""A namespace's models, by metadata.name."""
+
+
+class Chosen(NamedTuple):
+    model: Model
+    cohorts: Mapping[str, Cohort]
+    """Of the model, those that may answer."""
+    variant: str = ""
+    """That they are of. Empty: any."""
+    why: Why = "only"
+    weight: int = 1
+
+
+@dataclass(slots=True)
+class Targets:
+    """Targets without a ready pod leave their share to the others."""
+
+    pods: Pods
+    chance: random.Random = field(default_factory=random.Random)
+
+    def of(self, request: Request, step: Step, models: Models) -> Chosen | Refusal:
+        """Choose a target of the route."""
+        targets = step.rule.targets
+        ready = [
+            chosen
+            for target in targets
+            if target.weight > 0 and (chosen := self._ready(target, models)) is not None
+        ]
+        if not ready:
+            return _nobody(targets, models)
+        return ready[0] if len(ready) == 1 else self._one_of(ready, request, step)
+
+    def direct(self, model: Model) -> Chosen | Refusal:
+        """Take a model that no policy claims."""
+        if model.body.suspended:
+            return SUSPENDED
+        ready = self.pods.ready(model.pool, model.cohorts)
+        return Chosen(model, model.cohorts) if ready else NOT_READY
+
+    def _ready(self, target: Target, models: Models) -> Chosen | None:
+        model = models.get(target.model)
+        if model is None or model.body.suspended:
+            return None
+        if not target.variants:
+            ready = self.pods.ready(model.pool, model.cohorts)
+            return Chosen(model, model.cohorts, weight=target.weight) if ready else None
+        for variant in target.variants:
+            cohorts = model.of_variant(variant)
+            if cohorts and self.pods.ready(model.pool, cohorts):
+                return Chosen(model, cohorts, variant, weight=target.weight)
+        return None
+
+    def _one_of(self, ready: Sequence[Chosen], request: Request, step: Step) -> Chosen:
+        stickiness = request.policy.stickiness
+        key = sticky_key(stickiness, request)
+        if key is None:
+            (chosen,) = self.chance.choices(ready, [one.weight for one in ready])
+            return chosen._replace(why="weight")
+        place = f"\0{step.label}".encode()
+        shares = [(one, f"{one.model.identity.name}/{one.variant}", one.weight) for one in ready]
+        chosen = choose(turn(key, request.now, stickiness.ttl) + place, shares)
+        return chosen._replace(why="sticky")
+
+
+def _nobody(targets: Sequence[Target], models: Models) -> Refusal:
+    found = [model for target in targets if (model := models.get(target.model)) is not None]
+    suspended = bool(found) and all(model.body.suspended for model in found)
+    return SUSPENDED if suspended else NOT_READY

@@ -1,0 +1,273 @@
+"""One route of a course, tried: its target, its prompt, its answer, and whether that will do."""
+
+import asyncio
+from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass
+from typing import Final, NamedTuple, TypeAlias, TypeGuard
+
+from msgspec import structs
+
+from headgate_api.snapshot import RouteRule
+from headgate_gateway.calls.adapter import Task
+from headgate_gateway.calls.call import Backends, Call
+from headgate_gateway.calls.events import (
+    MOST_KEPT,
+    End,
+    Event,
+    Failed,
+    Text,
+    Usage,
+    Waiting,
+    weight,
+)
+from headgate_gateway.calls.failures import INVALID
+from headgate_gateway.calls.source import Source
+from headgate_gateway.context.chat import Found
+from headgate_gateway.context.prepare import Preparation
+from headgate_gateway.edge.asked import Asked, Generation
+from headgate_gateway.edge.chat_request import ChatRequest, Message
+from headgate_gateway.metrics import Metrics
+from headgate_gateway.refusals import Code, Refusal
+from headgate_gateway.request import LATER, Request
+from headgate_gateway.routing.accept import Answer, flaws
+from headgate_gateway.routing.asking import ask
+from headgate_gateway.routing.decision import Stage
+from headgate_gateway.routing.following import NOT_ACCEPTED, Trouble, mendable
+from headgate_gateway.routing.plan import Plan
+from headgate_gateway.routing.router import settle
+from headgate_gateway.routing.tables import Model, Step
+from headgate_gateway.routing.targets import Targets
+from headgate_gateway.routing.verify import repair, score, verification
+from headgate_policy.cel import Rule
+
+UNPREPARED: Final = Refusal(
+    Code.STAGE_UNDECIDED, 503, "The prompt took too long to write.", retry_after=1
+)
+PREPARING: Final = 5.0
+"""s for writing a prompt."""
+REPEATED: Final = "it would be the call that has failed"
+FORM: Final = "it is not in the form that was asked for"
+UNMET: Final = "it is not what is asked of an answer here"
+NOTHING: Final = Usage(0, 0)
+Signature: TypeAlias = tuple[object, ...]
+"""All that makes a call what it is: the same again would fail the same way."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What all courses share."""
+
+    backends: Backends
+    targets: Targets
+    preparation: Preparation
+    metrics: Metrics
+
+
+class Given(NamedTuple):
+    """What the client may have."""
+
+    events: Sequence[Event]
+    call: Call | None = None
+    """What follows comes from here, as it comes."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Trial:
+    """`run()` once, then `close()`, whatever happened."""
+
+    ground: Ground
+    request: Request
+    """It goes this way."""
+    plan: Plan
+    step: Step
+    """The route that is tried."""
+    stage: Stage
+    """Gets what there is to tell."""
+    before: Trouble | None
+    """How the route before has failed."""
+    failed: list[Signature]
+    """Calls that have. This one is added if it does."""
+    answering: Call | None = None
+    """Who is to answer."""
+    _running: Call | None = None  # to be closed
+
+    async def run(self) -> Given | Trouble:
+        request, rule = self.request, self.step.rule
+        verdict = settle(request, self.step, self.stage, self.plan.models, self.ground.targets)
+        if isinstance(verdict, Refusal):
+            return Trouble(verdict)
+        if rule.respond is not None:
+            request.model = LATER
+            return Given((Text(rule.respond), End("stop", NOTHING)))
+        task = await self._prepare()
+        if isinstance(task, Refusal):
+            return Trouble(task)
+        request.task = task
+        this = (request.model.pool, *request.cohorts, task.sampling, task.prompt, task.body)
+        if this in self.failed:
+            return Trouble(self.before.refusal if self.before else NOT_ACCEPTED, wrong=REPEATED)
+        hold = self.step.accept is not None or not request.asked.streams
+        call = Call(self.ground.backends, ask(request, plain=hold), request.timeline)
+        self._running = self.answering = call
+        found = await (self._hold(call) if hold else self._hand_on(call))
+        if isinstance(found, Trouble):
+            self.failed.append(this)
+        return found
+
+    def close(self) -> None:
+        """Let go of the model server, if one is at work for this."""
+        call, self._running = self._running, None
+        if call is not None:
+            call.close()
+
+    # Before
+
+    async def _prepare(self) -> Task | Refusal:
+        """Write the prompt, with what was wrong with the last answer if it was this model's."""
+        request, stage = self.request, self.stage
+        more: tuple[Message, ...] = ()
+        if self._mends(self.before):
+            more, stage.repair = repair(self.before.text, self.before.wrong), True
+        found = await self._written(
+            request.asked, request.model, self.step.rule, request.body, more
+        )
+        if isinstance(found, Refusal):
+            return found
+        request.fitted, task = found.fitted, found.task
+        if self._adds_logprobs:
+            task = structs.replace(task, changed={**task.changed, "logprobs": True})
+        if task.form is not None and mendable(self.plan.route, self.step, stage.model):
+            # An answer in the wrong form is wanted, too: the model is shown it.
+            task = structs.replace(task, form=structs.replace(task.form, hold=False))
+        return task
+
+    def _mends(self, before: Trouble | None) -> TypeGuard[Trouble]:
+        """Say whether the model is shown its last answer: once in a request."""
+        if before is None or not before.text or before.model != self.stage.model:
+            return False
+        repaired = any(stage.repair for stage in self.plan.decision.stages)
+        return isinstance(self.request.asked, ChatRequest) and not repaired
+
+    @property
+    def _adds_logprobs(self) -> bool:
+        """Whether the route wants log probabilities that the client does not want."""
+        asked = self.request.asked
+        return self.step.logprobs and isinstance(asked, ChatRequest) and not asked.logprobs
+
+    async def _written(
+        self,
+        asked: Asked,
+        model: Model,
+        rule: RouteRule,
+        body: bytes,
+        more: tuple[Message, ...] = (),
+    ) -> Found:
+        found = self.ground.preparation.prepare(
+            asked, model, rule, body=body, now=self.request.now, more=more
+        )
+        if not isinstance(found, Awaitable):
+            return found
+        left = self.request.deadline.stop_at - self.ground.backends.clock()
+        try:
+            async with asyncio.timeout(min(left, PREPARING)):
+                return await found
+        except TimeoutError:
+            return UNPREPARED
+
+    # The answer
+
+    async def _hand_on(self, call: Call) -> Given | Trouble:
+        """Wait for the first of an answer. What follows is the client's."""
+        event = await following(call)
+        if isinstance(event, Failed):
+            return Trouble(event.refusal)
+        self._running = None
+        return Given((event,), call)
+
+    async def _hold(self, call: Call) -> Given | Trouble:
+        """Wait for the whole answer, and judge it."""
+        events: list[Event] = []
+        kept = 0
+        while not isinstance(event := await following(call), End | Failed):
+            events.append(event)
+            kept += weight(event)
+            if kept > MOST_KEPT:
+                return Trouble(INVALID.refusal)
+        if isinstance(event, Failed):
+            return self._failure(event.refusal, events)
+        self.stage.usage = event.usage
+        _spent(call, event.usage)
+        self.close()
+        answer = Answer(events, event, self.request.asked, self.request.task)
+        if self.step.accept is not None and isinstance(self.request.asked, Generation):
+            accepted = await self._accepts(self.step.accept, answer)
+            self.stage.words = answer.read()
+            if not accepted:
+                wrong = ", ".join(flaws(self.stage.words)) or UNMET
+                return Trouble(NOT_ACCEPTED, wrong, answer.text, self.stage.model)
+        if self._adds_logprobs:
+            events = [Text(e.text) if isinstance(e, Text) else e for e in events]
+        return Given((*events, event))
+
+    def _failure(self, refusal: Refusal, events: Sequence[Event]) -> Trouble:
+        if refusal.code != Code.INVALID_OUTPUT:
+            return Trouble(refusal)
+        text = "".join(event.text for event in events if isinstance(event, Text))
+        return Trouble(refusal, FORM, text, self.stage.model)
+
+    async def _accepts(self, rule: Rule, answer: Answer) -> bool:
+        """Judge an answer. The verifier is asked if the rule comes to its score, and only then."""
+        accepted = await _judged(rule, answer)
+        if answer.wants_score:
+            answer.scored(await self._score(answer.text))
+            accepted = await _judged(rule, answer)
+        return accepted
+
+    async def _score(self, text: str) -> float | None:
+        """Ask the route's verifier. None: it has none, or it gave no score."""
+        verifier, request = self.step.rule.verifier, self.request
+        model = self.plan.models.get(verifier.model) if verifier is not None else None
+        if verifier is None or model is None:
+            return None
+        asked, rule, body = verification(verifier, request.asked, text)
+        found = await self._written(asked, model, rule, body)
+        if isinstance(found, Refusal):
+            return None
+        attempts = request.timeline.attempts
+        count = len(attempts)
+        whom = structs.replace(
+            ask(request, plain=True), pool=model.pool, cohorts=model.cohorts, task=found.task
+        )
+        call = self._running = Call(self.ground.backends, whom, request.timeline)
+        said = ""
+        while not isinstance(event := await following(call), End | Failed):
+            if isinstance(event, Text):
+                said += event.text
+        if isinstance(event, End):
+            _spent(call, event.usage)
+        self.close()
+        for attempt in attempts[count:]:
+            attempt.model = model.identity.name
+        return score(said) if isinstance(event, End) else None
+
+
+async def following(source: Source) -> Event:
+    """Wait for the next event that is more than a sign of life."""
+    while True:
+        event = source.take()
+        if event is None:
+            await source.news()
+        elif not isinstance(event, Waiting):
+            return event
+
+
+async def _judged(rule: Rule, answer: Answer) -> bool:
+    if answer.slow:
+        return await asyncio.to_thread(rule.holds, answer)
+    return rule.holds(answer)
+
+
+def _spent(call: Call, usage: Usage) -> None:
+    """Note what an answer has cost, shown or not."""
+    if call.last is not None:
+        call.last.record.usage = usage
