@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 
 from headgate_api.errors import HeadgateError
-from headgate_cli import cluster, keys, serve, validate
+from headgate_cli import cluster, explain, keys, serve, validate
 
 
 def parser() -> argparse.ArgumentParser:
@@ -15,7 +15,7 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"headgate {version('headgate')}")
     commands = top.add_subparsers(metavar="COMMAND", required=True)
-    for module in (serve, validate, keys, cluster):
+    for module in (serve, validate, explain, keys, cluster):
         module.add_parser(commands)
     return top
 

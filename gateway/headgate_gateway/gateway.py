@@ -22,6 +22,7 @@ from headgate_gateway.edge.server import Edge
 from headgate_gateway.explain.explain import explain
 from headgate_gateway.explain.explanation import Explanation
 from headgate_gateway.explain.ring import Ring
+from headgate_gateway.explain.unended import so_far
 from headgate_gateway.feedback import Feedback
 from headgate_gateway.idempotency.keyed import Idempotency
 from headgate_gateway.idempotency.recording import Room
@@ -146,12 +147,12 @@ class Gateway:
         return in_flight(self.inference.requests, time.monotonic())
 
     def explain(self, request_id: str) -> Explanation | str:
-        """Explain a request that has ended, or say in a sentence why it cannot be explained."""
+        """Explain a request, in work or at its end, or say in a sentence why that cannot be."""
         kept = self.explanations
         if (found := kept.find(request_id, time.monotonic())) is not None:
             return explain(found)
-        if request_id in self.inference.requests:
-            return f"Request {request_id} is still in work; /debug/requests shows it."
+        if (request := self.inference.requests.get(request_id)) is not None:
+            return so_far(request, time.monotonic())
         if not request_id.startswith(f"{self.process}-"):
             return f"Request {request_id} is not of this gateway: its ids begin {self.process}-."
         return (

@@ -93,7 +93,7 @@ class Teller:
     def _tell(self, request: Request, call: Source | None, outcome: Outcome) -> None:
         timeline = request.timeline
         assert timeline.ended is not None  # noqa: S101 - see above
-        facts = _facts(request, outcome, timeline, timeline.ended - timeline.started)
+        facts = facts_of(request, outcome, timeline, timeline.ended - timeline.started)
         metrics = self.metrics
         metrics.requests.of(str(outcome.status), outcome.code).add()
         before, stage_seconds, stages_ms = timeline.started, metrics.stage_seconds, facts.stages_ms
@@ -125,7 +125,7 @@ class Teller:
             return
         if len(attempts) > 1:
             started = request.timeline.started
-            facts.tries = tuple(_try(attempt, started) for attempt in attempts)
+            facts.tries = tuple(try_of(attempt, started) for attempt in attempts)
         self._count_attempts(request, outcome, attempts)
         last = call.last.record
         facts.cohort, facts.pod = last.cohort.name, last.pod
@@ -181,7 +181,7 @@ class Teller:
                 before = attempt
 
 
-def _facts(request: Request, outcome: Outcome, timeline: Timeline, seconds: float) -> Facts:
+def facts_of(request: Request, outcome: Outcome, timeline: Timeline, seconds: float) -> Facts:
     facts = Facts(
         level="info",
         time=datetime.now(UTC),
@@ -249,7 +249,7 @@ def _since(request: Request, result: str) -> float | None:
     return request.deadline.stop_at if result == Code.DEADLINE_EXCEEDED else None
 
 
-def _try(attempt: Attempt, started: float) -> Try:
+def try_of(attempt: Attempt, started: float) -> Try:
     ended = attempt.started if attempt.ended is None else attempt.ended
     ms = round((ended - attempt.started) * 1000, 1)
     at_ms = round((attempt.started - started) * 1000, 1)

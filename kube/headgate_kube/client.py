@@ -29,7 +29,7 @@ from headgate_api.errors import (
     Unavailable,
 )
 from headgate_kube import configuration
-from headgate_kube.resources import BY_KIND, Resource
+from headgate_kube.resources import BY_KIND, PODS, SERVICE_ACCOUNTS, Resource
 
 Object: TypeAlias = dict[str, Any]
 Page: TypeAlias = tuple[list[Object], str]
@@ -215,6 +215,22 @@ class Client:
             return False
         return True
 
+    async def token(self, namespace: str, account: str, audience: str) -> str:
+        """Make a token of a service account, for one audience and ten minutes."""
+        spec = {"audiences": [audience], "expirationSeconds": 600}
+        path = SERVICE_ACCOUNTS.path(namespace, account, "token")
+        body = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": spec}
+        answer = await self._json("POST", path, body=body)
+        return str(answer["status"]["token"])
+
+    async def ask_pod(
+        self, namespace: str, pod: str, port: int, path: str, *, headers: Mapping[str, str]
+    ) -> str:
+        """GET from a port of a pod, through the API server; it drops `Authorization` on the way."""
+        where = PODS.path(namespace, f"{pod}:{port}", "proxy")
+        async with self._answer("GET", where + path, headers=headers) as answer:
+            return await answer.text()
+
     async def stream(
         self,
         resource: Resource,
@@ -295,16 +311,22 @@ class Client:
         body: Mapping[str, Any] | None = None,
         content_type: str = "application/json",
         accept: str = "application/json",
+        headers: Mapping[str, str] = MappingProxyType({}),
         timeout: aiohttp.ClientTimeout = TIMEOUT,  # noqa: ASYNC109 - handed on to aiohttp
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         asked = urlencode({key: value for key, value in (query or {}).items() if value})
         url = self.settings.host + path + (f"?{asked}" if asked else "")
-        headers = {"Accept": accept, "Content-Type": content_type, "User-Agent": self._agent}
+        told = {
+            "Accept": accept,
+            "Content-Type": content_type,
+            "User-Agent": self._agent,
+            **headers,
+        }
         if bearer := await self.bearer():
-            headers["Authorization"] = bearer
+            told["Authorization"] = bearer
         try:
             wrapped = await self._rest.request(  # type: ignore[no-untyped-call]
-                method, url, headers=headers, body=body, _request_timeout=timeout
+                method, url, headers=told, body=body, _request_timeout=timeout
             )
             answer: aiohttp.ClientResponse = wrapped.response
             async with answer:

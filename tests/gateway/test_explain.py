@@ -70,7 +70,7 @@ async def test_a_refusal_names_its_stage_and_its_reason(start: Start) -> None:
     assert {"status": 404, "code": "model_not_found", "stage": "routing"} == found["outcome"]
     assert "attempts" not in found
     said = await explained(running, accept="text/plain")
-    assert "Refused by the stage routing with status 404, model_not_found, after " in said
+    assert "Refused by the stage routing with status 404, model_not_found after " in said
     assert "unknown" not in said, "it is no name of ours"
 
 

@@ -28,12 +28,12 @@ def identify(head: Head, tables: Tables, *, loaded: bool, now: float) -> Credent
         return MISSING
     # Looked up by digest, so the time it takes tells nothing about any key.
     credential = tables.keys.get(sha256(key.strip()).digest())
-    if credential is None:
-        return UNKNOWN
+    return UNKNOWN if credential is None else in_time(credential, now)
+
+
+def in_time(credential: Credential, now: float) -> Credential | Refusal:
     expires_at = credential.key.expires_at
-    if expires_at is not None and now >= expires_at:
-        return EXPIRED
-    return credential
+    return EXPIRED if expires_at is not None and now >= expires_at else credential
 
 
 @dataclass(slots=True)

@@ -1,6 +1,7 @@
 """From what was kept of a request to its explanation. Nothing here is hurried: somebody asked."""
 
 from collections.abc import Iterator, Sequence
+from typing import Never
 
 import msgspec
 
@@ -20,19 +21,18 @@ from headgate_gateway.explain.explanation import (
 from headgate_gateway.explain.record import DECIDED, Decided, Record, Words, clipped
 from headgate_gateway.routing import decision
 from headgate_gateway.routing.tables import Route
-from headgate_gateway.telemetry.facts import OK, Facts
+from headgate_gateway.telemetry.facts import CLIENT_CLOSED, OK, Facts
+from headgate_policy import cel
+from headgate_policy.cel.functions import Failed
 
 
 def explain(record: Record) -> Explanation:
-    """Explain a request that has ended.
-
-    Returns:
-        all that is known about it; no text that a client or a model wrote.
-    """
+    """Tell all that is known of a request. No text that a client or a model wrote is in it."""
     facts = msgspec.json.decode(record.line, type=Facts)
+    ended = facts.status != 0 or facts.code != OK
     found = Explanation(
         id=facts.id,
-        time=facts.time.isoformat(timespec="milliseconds"),
+        time=facts.time.isoformat(timespec="milliseconds") if ended else None,
         trace_id=facts.trace_id,
         asked=Asked(
             operation=facts.operation,
@@ -45,45 +45,68 @@ def explain(record: Record) -> Explanation:
         model=facts.model,
         attempts=tuple(_attempts(facts)),
         budgets=_budgets(record, facts),
-        outcome=_outcome(facts),
+        outcome=_outcome(facts) if ended else None,
         timings=Timings(
             stages_ms=facts.stages_ms,
             first_text_ms=None if facts.first_token_s is None else _ms(facts.first_token_s),
             total_ms=_ms(facts.duration_s),
         ),
     )
+    if record.route is not None:
+        found.policy = policy_of(record.route)
     if record.route is not None and record.decided:
-        add_decision(found, record.route, DECIDED.decode(record.decided), record.started)
+        body, decided = record.route.body, DECIDED.decode(record.decided)
+        found.rules = rules_of(body, decided)
+        found.stages = stages_of(decided, record.started)
+        _settle(found)
     return found
 
 
-def add_decision(found: Explanation, route: Route, decided: Decided, started: float) -> None:
-    """Add what a policy decided.
+def policy_of(route: Route) -> Policy:
+    identity = route.identity
+    architecture = route.body.architecture
+    return Policy(namespace=identity.namespace, name=identity.name, architecture=architecture)
 
-    Args:
-        found: what is known otherwise.
-        route: the policy.
-        decided: what it decided.
-        started: when the request arrived, on the clock of its stages.
-    """
-    identity, body = route.identity, route.body
-    found.policy = Policy(
-        namespace=identity.namespace, name=identity.name, architecture=body.architecture
+
+def rules_of(body: RouteBody, decided: Decided) -> tuple[Rule, ...]:
+    """Explain for each route of a policy whether it took the request."""
+    seen = Seen(decided.words)
+    return tuple(_rule(number, body, decided, seen) for number in range(len(body.routes)))
+
+
+def _rule(number: int, body: RouteBody, decided: Decided, seen: "Seen") -> Rule:
+    rule = body.routes[number]
+    found = Rule(
+        route=rule.name,
+        matched=_matched(number, rule, decided),
+        when=rule.when,
+        error=decided.errors.get(number),
+        targets={target.model: target.weight for target in rule.targets},
+        accept_when=rule.accept_when,
+        fallback={other.route: other.triggers for other in rule.fallback},
     )
-    found.rules = tuple(_rules(body, decided))
-    by_name = {rule.name: rule for rule in body.routes}
-    found.stages = tuple(_stage(stage, by_name[stage.route], started) for stage in decided.stages)
+    if rule.when is None or found.matched not in ("yes", "no", "error"):
+        return found
+    when = cel.compile_rule(rule.when, cel.WHEN, headers=body.match_headers)
+    words, asked = decided.words, when.checked.words
+    found.read = {name: words[name] for name in cel.WHEN.words if name in asked and name in words}
+    told = when.explain(seen)
+    # A value that was cut short may be another one for the rule, which saw all of it.
+    if found.matched != "error" and told.outcome is (found.matched == "yes"):
+        found.because = tuple(map(str, told.because))
+    return found
 
 
-def _rules(body: RouteBody, decided: Decided) -> Iterator[Rule]:
-    for number, rule in enumerate(body.routes):
-        yield Rule(
-            route=rule.name,
-            matched=_matched(number, rule, decided),
-            when=rule.when,
-            read=_read(rule.when, decided.words),
-            error=decided.errors.get(number),
-        )
+class Seen:
+    """The words that were read when it was decided, for rules to read again."""
+
+    def __init__(self, words: Words) -> None:
+        for name, value in words.items():
+            kept = tuple(value) if isinstance(value, list) else value
+            setattr(self, name.replace(".", "_"), kept)
+
+    def __getattr__(self, word: str) -> Never:
+        raise Failed("nobody looked at it")
 
 
 def _matched(number: int, rule: RouteRule, decided: Decided) -> Matched:
@@ -100,12 +123,26 @@ def _matched(number: int, rule: RouteRule, decided: Decided) -> Matched:
     return "no" if results == ["skipped"] else "yes"
 
 
-def _read(rule: str | None, words: Words) -> Words:
-    """Pick the words of a rule."""
-    return {name: value for name, value in words.items() if name in (rule or "")}
+def stages_of(decided: Decided, started: float) -> tuple[Stage, ...]:
+    """Explain the way of a request that arrived at `started`, on the clock of its stages."""
+    return tuple(_stage(stage, started) for stage in decided.stages)
 
 
-def _stage(stage: decision.Stage, rule: RouteRule, started: float) -> Stage:
+def _settle(found: Explanation) -> None:
+    """Say of a stage that was the only one how it ended: as the request did."""
+    outcome = found.outcome
+    if outcome is None or len(found.stages) != 1 or found.stages[0].result:
+        return
+    (stage,) = found.stages
+    stage.attempts = tuple(range(1, len(found.attempts) + 1))
+    if outcome.code == OK:
+        stage.result = "given"
+    else:
+        stage.result = "stopped" if outcome.code == CLIENT_CLOSED else "failed"
+        stage.reason = outcome.code
+
+
+def _stage(stage: decision.Stage, started: float) -> Stage:
     usage = stage.usage
     first, end = stage.attempts
     return Stage(
@@ -115,11 +152,9 @@ def _stage(stage: decision.Stage, rule: RouteRule, started: float) -> Stage:
         model=stage.model or None,
         variants=tuple(stage.variants),
         why=stage.why,
-        weights={t.model: t.weight for t in rule.targets} if len(rule.targets) > 1 else {},
         result=stage.result,
         reason=stage.reason or None,
-        read=_read(rule.accept_when, clipped(stage.words)),
-        accept_when=rule.accept_when,
+        read=clipped(stage.words),
         began_ms=_ms(stage.started - started) if stage.started else None,
         took_ms=None if stage.ended is None else _ms(stage.ended - stage.started),
         attempts=tuple(range(first + 1, end + 1)),

@@ -47,7 +47,16 @@ class Rule(Part, kw_only=True):
     """Missing: it takes whatever comes to it."""
     read: dict[str, Any] = {}
     """The words of `when` and the values that they had. What clients write is cut short."""
+    because: tuple[str, ...] = ()
+    """The parts of `when` that decided, with what they read."""
     error: str | None = None
+    """Why `when` had no value."""
+    targets: dict[str, int] = {}
+    """Models and their weights. None: the answer is fixed."""
+    accept_when: str | None = None
+    """What an answer must be to be given."""
+    fallback: dict[str, tuple[Trigger, ...]] = {}
+    """Routes that come next, and after what."""
 
 
 class Stage(Part, kw_only=True):
@@ -62,13 +71,10 @@ class Stage(Part, kw_only=True):
     """ModelDeployment. Missing: none was ready, or the answer is fixed."""
     variants: tuple[str, ...] = ()
     why: Why
-    weights: dict[str, int] = {}
-    """Of the targets, where there were several."""
     result: Result
     reason: str | None = None
     read: dict[str, Any] = {}
     """The words of `acceptWhen` and the values that they had."""
-    accept_when: str | None = None
     began_ms: float | None = None
     """After the request's arrival."""
     took_ms: float | None = None
@@ -111,6 +117,8 @@ class Outcome(Part, kw_only=True):
     """`ok`, `client_closed` or a reason code."""
     stage: str | None = None
     """The stage that refused it."""
+    message: str | None = None
+    """What the client was told. Only of a request that has not been made."""
     finish_reason: str | None = None
     input_tokens: int | None = None
     output_tokens: int | None = None
@@ -131,11 +139,12 @@ class Timings(Part, kw_only=True):
 
 
 class Explanation(Part, kw_only=True):
-    """One request that has ended. Of one that only might be made, there is no `id` and no time."""
+    """One request."""
 
     id: str | None = None
+    """Missing: it has not been made."""
     time: str | None = None
-    """Of its end, RFC 3339."""
+    """Of its end, RFC 3339. Missing: it has not ended."""
     trace_id: str | None = None
     asked: Asked
     policy: Policy | None = None

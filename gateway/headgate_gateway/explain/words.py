@@ -64,6 +64,8 @@ def _opening(found: Explanation) -> str:
 def _outcome(found: Explanation) -> Iterator[str]:
     outcome, timings = found.outcome, found.timings
     if outcome is None:
+        if timings is not None:
+            yield f"It is in work, for {_ms(timings.total_ms)} so far."
         return
     after = f" after {_ms(timings.total_ms)}" if timings is not None else ""
     at = f" (it ended at {found.time})" if found.time is not None else ""
@@ -75,7 +77,9 @@ def _outcome(found: Explanation) -> Iterator[str]:
     else:
         where = f" by the stage {outcome.stage}" if outcome.stage is not None else ""
         what = "Refused" if outcome.stage is not None else "Failed"
-        yield f"{what}{where} with status {outcome.status}, {outcome.code},{after}{at}."
+        yield f"{what}{where} with status {outcome.status}, {outcome.code}{after}{at}."
+        if outcome.message is not None:
+            yield f"The client is told: {outcome.message}"
     if outcome.idempotency is not None:
         yield f"Its Idempotency-Key: {outcome.idempotency}."
 
@@ -91,23 +95,39 @@ def _policy(found: Explanation) -> Iterator[str]:
         return
     how = f"{policy.architecture}: {ARCHITECTURE[policy.architecture]}"
     yield f"Policy {policy.namespace}/{policy.name} claims the name ({how})."
-    yield from (f"  {_rule(rule)}" for rule in found.rules)
+    for rule in found.rules:
+        yield f"  {_rule(rule)}"
+        if rule.matched in ("yes", "fallback only") or (
+            policy.architecture == "Cascade" and rule.matched == "not reached"
+        ):
+            yield f"    {_leads(rule)}"
 
 
 def _rule(rule: Rule) -> str:
+    when = f", when {rule.when}" if rule.when is not None else ""
+    because = f", because {'; '.join(rule.because)}" if rule.because else ""
     match rule.matched:
-        case "fallback only":
-            return f"{rule.route}: only a fallback leads there"
-        case "not reached":
-            said = "not reached"
         case "error":
-            said = f"no: its `when` has no value ({rule.error})"
+            return f"{rule.route}: no{when}, which has no value: {rule.error}"
+        case "yes" if rule.when is None:
+            return f"{rule.route}: yes, it takes all that comes to it"
         case matched:
-            said = matched if rule.when is not None else f"{matched}: it takes all that comes to it"
-    if rule.when is None:
-        return f"{rule.route}: {said}"
-    read = f"; {_values(rule.read)}" if rule.read and rule.matched != "not reached" else ""
-    return f"{rule.route}: {said}, when {rule.when}{read}"
+            return f"{rule.route}: {matched}{when}{because}"
+
+
+def _leads(rule: Rule) -> str:
+    """Say what a route does with a request."""
+    whole = sum(rule.targets.values())
+    to = ", ".join(
+        name if len(rule.targets) == 1 else f"{name} ({weight} of {whole})"
+        for name, weight in rule.targets.items()
+    )
+    parts = [f"leads to {to}" if to else "has a fixed answer"]
+    if rule.accept_when is not None:
+        parts.append(f"accepts an answer when {rule.accept_when}")
+    for route, triggers in rule.fallback.items():
+        parts.append(f"falls back to {route} after {' or '.join(triggers)}")
+    return "; ".join(parts)
 
 
 def _stages(found: Explanation) -> Iterator[str]:
@@ -115,10 +135,10 @@ def _stages(found: Explanation) -> Iterator[str]:
         return
     yield "Its way:"
     for number, stage in enumerate(found.stages, 1):
-        yield f"  {number}. {_stage(stage)}"
+        yield f"  {number}. {_stage(stage, made=found.id is not None)}"
 
 
-def _stage(stage: Stage) -> str:
+def _stage(stage: Stage, *, made: bool) -> str:
     parts = [f"route {stage.route}"]
     if stage.trigger is not None:
         parts.append(f"a fallback, since the one before ended with {stage.trigger}")
@@ -126,12 +146,10 @@ def _stage(stage: Stage) -> str:
         parts.append("with the answer before and what was wrong with it")
     if stage.model is not None:
         variants = f" in variant {' or '.join(stage.variants)}" if stage.variants else ""
-        weights = ", ".join(f"{name} {weight}" for name, weight in stage.weights.items())
-        shares = f"; weights: {weights}" if weights else ""
-        parts.append(f"model {stage.model}{variants} ({WHY[stage.why]}{shares})")
+        parts.append(f"model {stage.model}{variants} ({WHY[stage.why]})")
     elif stage.why == "fixed":
         parts.append(WHY["fixed"])
-    result = RESULT[stage.result]
+    result = RESULT[stage.result] if made else "it would be asked"
     reason = f": {stage.reason}" if stage.reason is not None else ""
     read = f" [{_values(stage.read)}]" if stage.read else ""
     took = f", after {_ms(stage.took_ms)}" if stage.took_ms is not None else ""
