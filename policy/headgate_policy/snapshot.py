@@ -5,9 +5,10 @@ one small shard, and gateways decode only that one. The bytes depend on the entr
 their order or on history: two operators write the same, and what did not change has the same name.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from functools import cache
 from hashlib import sha256
-from typing import Final, NamedTuple, TypeVar, cast
+from typing import Any, Final, NamedTuple, TypeVar, cast
 
 import msgspec
 
@@ -104,8 +105,25 @@ def make_entry(
         uid=uid,
         generation=generation,
         requires=tuple(sorted(requires)),
-        body=msgspec.Raw(msgspec.json.encode(body)),
+        body=msgspec.Raw(msgspec.json.encode(_lean(body))),
     )
+
+
+def _lean(value: Any) -> Any:
+    """Leave out whatever equals its default: msgspec does so only with the very same object."""
+    if isinstance(value, tuple):
+        return tuple(map(_lean, value))
+    if not isinstance(value, msgspec.Struct):
+        return value
+    kind = type(value)
+    inner = {name: _lean(getattr(value, name)) for name in kind.__struct_fields__}
+    usual = _defaults(kind)
+    return kind(**{name: item for name, item in inner.items() if item != usual[name]})
+
+
+@cache
+def _defaults(kind: type[msgspec.Struct]) -> Mapping[str, object]:
+    return {field.name: field.default for field in msgspec.structs.fields(kind)}
 
 
 def encode_pointer(pointer: Pointer) -> bytes:

@@ -10,7 +10,11 @@ from headgate_api.snapshot import (
     InputRule,
     ModelBody,
     Pointer,
+    RouteBody,
+    RouteRule,
     SafetyBody,
+    StreamingBody,
+    Target,
     TenantBody,
 )
 from headgate_policy.snapshot import (
@@ -126,6 +130,22 @@ class TestCompile:
 
     def test_nothing_is_128_empty_buckets(self) -> None:
         assert Shards({}, ("",) * 128) == compile_shards([])
+
+
+def test_equal_bodies_have_equal_bytes_wherever_their_values_come_from() -> None:
+    """A value that was read is equal to a default, but no default: msgspec would write it out."""
+    identity = Identity(kind="RoutingPolicy", namespace="chat", name="gpt")
+    streaming = StreamingBody(max_characters=int("400"), max_hold=float("0.5"))
+    target = Target(model="llama", weight=int("1"))
+    rule = RouteRule(name="all", targets=(target,), streaming=streaming)
+    body = RouteBody(models=("gpt",), routes=(rule,))
+
+    entry = make_entry(identity, uid="uid", generation=1, body=body)
+
+    assert (
+        b'{"models":["gpt"],"routes":[{"name":"all","targets":[{"model":"llama"}],"streaming":{}}]}'
+    ) == bytes(entry.body)
+    assert body == decode_body(entry)
 
 
 class TestDecode:

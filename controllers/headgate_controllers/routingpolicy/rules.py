@@ -1,6 +1,6 @@
 """One route as gateways know it."""
 
-from typing import Final, TypeVar, get_args
+from typing import get_args
 
 from headgate_api.routes import (
     Context,
@@ -26,9 +26,6 @@ from headgate_api.snapshot import (
 )
 from headgate_api.streaming import Streaming
 
-Block = TypeVar("Block", GenerationBody, ToolsBody, ContextBody)
-_BARE: Final = RouteRule(name="")
-
 
 def rule(route: Route, instructions: str) -> RouteRule:
     """Build the rule of one route.
@@ -44,27 +41,20 @@ def rule(route: Route, instructions: str) -> RouteRule:
         accept_when=route.accept_when,
         targets=tuple(map(_target, route.targets)),
         respond=None if route.respond is None else route.respond.message,
-        generation=_block(_generation(route.generation), _BARE.generation),
+        generation=_generation(route.generation or Generation()),
         streaming=_streaming(route.streaming),
-        tools=_block(_tools(route.tools), _BARE.tools),
-        context=_block(_context(route.context), _BARE.context),
+        tools=_tools(route.tools or Tools()),
+        context=_context(route.context or Context()),
         verifier=_verifier(route.verifier, instructions),
         fallback=tuple(map(_fallback, route.fallback)),
     )
-
-
-def _block(said: Block | None, bare: Block) -> Block:
-    """Take the very object that says nothing, which has no bytes in the snapshot."""
-    return bare if said is None or said == bare else said
 
 
 def _target(said: Target) -> TargetBody:
     return TargetBody(model=said.model_ref.name, weight=said.weight, variants=said.variants)
 
 
-def _generation(said: Generation | None) -> GenerationBody | None:
-    if said is None:
-        return None
+def _generation(said: Generation) -> GenerationBody:
     defaults, caps = said.defaults or GenerationDefaults(), said.caps or GenerationCaps()
     return GenerationBody(
         temperature=defaults.temperature,
@@ -87,15 +77,11 @@ def _streaming(said: Streaming) -> StreamingBody:
     )
 
 
-def _tools(said: Tools | None) -> ToolsBody | None:
-    if said is None:
-        return None
+def _tools(said: Tools) -> ToolsBody:
     return ToolsBody(forbidden=said.mode == "Forbidden", max_iterations=said.max_iterations)
 
 
-def _context(said: Context | None) -> ContextBody | None:
-    if said is None:
-        return None
+def _context(said: Context) -> ContextBody:
     return ContextBody(
         max_input_tokens=said.max_input_tokens,
         truncate=said.on_overflow == "Truncate",
