@@ -1,6 +1,6 @@
 """From a tree to terms: what the names mean, and whether the types fit."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from typing import Final
 
 from headgate_policy.cel import parser
@@ -97,7 +97,7 @@ class Checker:
         values = (*self._variables, *self._table.words, "")
         if isinstance(node, Field) and any(name.startswith(f"{value}.") for value in values):
             of = self._term(node.of)
-            remedy = f"it has no {node.name}{meant(f'{node.name}()', _called(METHODS))}"
+            remedy = f"it has no {node.name}{meant(node.name, METHODS, '()')}"
             if of.type == MAP:
                 remedy = f"write {self._shown(of)}['{node.name}']"
             raise Refused(node.start, f"{self._is(of)}; {remedy}")
@@ -207,18 +207,17 @@ class Checker:
         named = [function for function in FUNCTIONS if function.name == node.function]
         if not named:
             known = METHODS if node.method else GLOBALS
-            name = f"{node.function}()"
-            raise Refused(node.at, f"there is no {name}{meant(name, _called(known))}")
-        usable = [function for function in named if function.method == node.method]
-        if not usable:
+            hint = meant(node.function, known, "()")
+            raise Refused(node.at, f"there is no {node.function}(){hint}")
+        forms = [function for function in named if function.method == node.method]
+        if not forms:
             form = f"value.{node.function}(...)" if named[0].method else f"{node.function}(value)"
             raise Refused(node.at, f"{node.function}() is written {form}")
-        counts = {len(function.parameters) for function in usable}
-        if len(node.arguments) not in counts:
-            count = min(counts) - node.method
-            raise Refused(
-                node.at, f"{node.function}() takes {count or 'no'} argument{'s'[: count != 1]}"
-            )
+        count = len(node.arguments)
+        usable = [function for function in forms if len(function.parameters) == count]
+        if not usable:
+            wanted = len(forms[0].parameters) - node.method  # not what stands before the dot
+            raise Refused(node.at, f"{node.function}() takes {_arguments(wanted)}")
         arguments = tuple(self._term(argument) for argument in node.arguments)
         for function in usable:
             if all(map(fits, function.parameters, (argument.type for argument in arguments))):
@@ -291,8 +290,8 @@ class Checker:
         return text if len(text) <= 40 else f"{text[:37]}..."
 
 
-def _called(names: Iterable[str]) -> list[str]:
-    return [f"{name}()" for name in names]
+def _arguments(count: int) -> str:
+    return {0: "no arguments", 1: "one argument"}.get(count, f"{count} arguments")
 
 
 def _dotted(node: Node) -> str:

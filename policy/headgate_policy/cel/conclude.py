@@ -21,11 +21,12 @@ from headgate_policy.cel.terms import (
     fallible,
     within,
 )
+from headgate_policy.cel.types import NUMBERS
 
 Outcomes = frozenset[bool | None]
 """What a condition can turn out to be. None is an error."""
 
-ALWAYS: Final[Outcomes] = frozenset({True})
+EITHER: Final[Outcomes] = frozenset({True, False})
 
 _COMPARE: Final[Mapping[str, Callable[[Any, Any], bool]]] = {
     "<": operator.lt,
@@ -51,12 +52,9 @@ def outcomes(term: Term) -> Outcomes:
         case Apply(arguments=(inner,)) if term.function.name == "!":
             return frozenset(None if value is None else not value for value in outcomes(inner))
         case Choice(condition=condition, yes=yes, no=no):
-            branches: dict[bool | None, Callable[[], Outcomes]] = {
-                True: lambda: outcomes(yes),
-                False: lambda: outcomes(no),
-                None: lambda: frozenset({None}),
-            }
-            return frozenset().union(*(branches[value]() for value in outcomes(condition)))
+            asked = outcomes(condition)
+            taken = [outcomes(side) for value, side in ((True, yes), (False, no)) if value in asked]
+            return frozenset(asked & {None}).union(*taken)
         case _:
             return _of_leaf(term)
 
@@ -64,8 +62,8 @@ def outcomes(term: Term) -> Outcomes:
 def _of_leaf(term: Term) -> Outcomes:
     if not any(isinstance(part, Read | Has) for part in within(term)):
         return frozenset({_evaluated(term)})
-    possible = _compared(term) if isinstance(term, Apply) else {True, False}
-    return frozenset(possible | ({None} if fallible(term) else set()))
+    possible = _compared(term) if isinstance(term, Apply) else EITHER
+    return possible | {None} if fallible(term) else possible
 
 
 def _joined(decisive: bool, one: bool | None, other: bool | None) -> bool | None:
@@ -81,58 +79,63 @@ def _evaluated(term: Term) -> bool | None:
         return None
 
 
-def _compared(term: Apply) -> set[bool | None]:
-    """A number that stands outside of a word's bounds is below or above all its values."""
+def _compared(term: Apply) -> Outcomes:
+    """Compare the bounds of two sides: `now.hour` is never above 23."""
     compare = _COMPARE.get(term.function.name)
-    match term.arguments:
-        case (Read(word=word), Constant(value=int() | float() as value)) if compare:
-            ends = _ends(word.least, word.greatest)
-            found = {compare(end, value) for end in ends}
-        case (Constant(value=int() | float() as value), Read(word=word)) if compare:
-            ends = _ends(word.least, word.greatest)
-            found = {compare(value, end) for end in ends}
+    if compare is None:
+        return EITHER
+    ends = [end for side in term.arguments if (end := _ends(side))]
+    if len(ends) < 2:
+        return EITHER
+    (least, greatest), (others_least, others_greatest) = ends
+    if (
+        compare in (operator.eq, operator.ne)
+        and least <= others_greatest
+        and others_least <= greatest
+    ):
+        return EITHER
+    return frozenset(compare(*pair) for pair in product(*ends))
+
+
+def _ends(term: Term) -> tuple[float, float] | None:
+    match term:
+        case Constant(value=value, type=kind) if kind in NUMBERS:
+            return value, value
+        case Read(word=word, type=kind) if kind in NUMBERS:
+            least = -inf if word.least is None else word.least
+            return least, inf if word.greatest is None else word.greatest
         case _:
-            return {True, False}
-    if term.function.name in ("==", "!=") and ends[0] <= value <= ends[1]:
-        return {True, False}
-    return {*found}
-
-
-def _ends(least: float | None, greatest: float | None) -> tuple[float, float]:
-    return -inf if least is None else least, inf if greatest is None else greatest
+            return None
 
 
 def required(term: Term, name: str) -> frozenset[Any] | None:
     """Give the values of which the word `name` has one whenever `term` is true. None: any."""
-    word, values = term, tuple[Term, ...]()
     match term:
-        case Logic(sign="&&", sides=sides):
-            known = [values for values in _required(sides, name) if values is not None]
-            return frozenset.intersection(*known) if known else None
-        case Logic(sides=sides):
-            found = _required(sides, name)
+        case Logic(sign=sign, sides=sides):
+            found = [required(side, name) for side in sides]
             known = [values for values in found if values is not None]
+            if sign == "&&":
+                return frozenset.intersection(*known) if known else None
             return frozenset.union(*known) if len(known) == len(found) else None
         case Apply(function=Function(name="=="), arguments=(one, other)):
-            word, values = (other, (one,)) if isinstance(one, Constant) else (one, (other,))
+            return _among(one, (other,), name) or _among(other, (one,), name)
         case Apply(function=Function(name="in"), arguments=(one, Items(items=items))):
-            word, values = one, items
+            return _among(one, items, name)
         case _:
             return None
+
+
+def _among(word: Term, values: tuple[Term, ...], name: str) -> frozenset[Any] | None:
     if not (isinstance(word, Read) and word.word.name == name):
         return None
     constants = [value.value for value in values if isinstance(value, Constant)]
     return frozenset(constants) if len(constants) == len(values) else None
 
 
-def _required(sides: tuple[Term, ...], name: str) -> list[frozenset[Any] | None]:
-    return [required(side, name) for side in sides]
-
-
 def constant(term: Term) -> bool | None:
     """Tell what a rule is for every request: it always holds, it never does. None: it depends."""
     possible = outcomes(term)
-    if possible == ALWAYS:
+    if possible == {True}:
         return True
     words = {part.word.name for part in within(term) if isinstance(part, Read)}
     contradictory = any(required(term, name) == frozenset() for name in words)

@@ -238,4 +238,4 @@ def _deeper(at: int, *inside: Node) -> int:
 
 
 def _too_deep(at: int) -> Refused:
-    return Refused(at, f"this is nested more than {DEEPEST} levels deep; split the rule")
+    return Refused(at, f"this is nested more than {DEEPEST} levels deep; split it")

@@ -40,8 +40,8 @@ class Refused(Exception):
         self.message = message
 
 
-def meant(word: str, known: Iterable[str], *, otherwise: str = "") -> str:
-    """End a sentence with the known word that is nearest to an unknown one."""
+def meant(word: str, known: Iterable[str], suffix: str = "") -> str:
+    """End a sentence with the known word that is nearest to an unknown one, if one is near."""
     lowered = {name.lower(): name for name in known}
     close = get_close_matches(word.lower(), lowered, n=1)
-    return f"; did you mean {lowered[close[0]]}?" if close else otherwise
+    return f"; did you mean {lowered[close[0]]}{suffix}?" if close else ""
