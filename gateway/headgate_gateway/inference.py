@@ -13,6 +13,8 @@ from headgate_gateway.calls.fixed import Fixed
 from headgate_gateway.calls.source import Source
 from headgate_gateway.edge.errors import refuse
 from headgate_gateway.edge.exchange import Exchange, Headers
+from headgate_gateway.edge.heads import EXPLAIN
+from headgate_gateway.explain.header import explanation
 from headgate_gateway.idempotency.keyed import HEADER, Idempotency, leave
 from headgate_gateway.idempotency.recording import replay
 from headgate_gateway.idempotency.store import Kept
@@ -176,6 +178,8 @@ class Answer:
         labels = [*self._shared.labels.of(request, cohort), (STAGE, stage.encode()), timing]
         if request.fitted is not None:
             labels.append((CONTEXT, request.fitted.told()))
+        if EXPLAIN in request.head.headers:
+            labels += explanation(request)
         return labels
 
 

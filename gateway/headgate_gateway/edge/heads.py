@@ -25,6 +25,8 @@ LATE: Final = Refusal(Code.REQUEST_TIMEOUT, 408, "The request did not arrive in 
 OURS: Final = b"-ours"
 """Stands for every name that only the gateway may say; what came under it is dropped."""
 PREFIXES: Final = (b"x-headgate-", b"x-gateway-", b"forwarded")
+EXPLAIN: Final = b"x-headgate-explain"
+"""The one header of ours that a client may send. It takes the grant `Explain`."""
 NAMES: Final[dict[bytes, bytes]] = {}
 """Names as clients spell them, to lower case: there are few, and they are always the same."""
 MOST_NAMES: Final = 1024
@@ -40,7 +42,7 @@ HOST_BYTES: Final = b"".join(
 def learn(name: bytes) -> bytes:
     """Put a header's name into lower case, and remember it in `NAMES`."""
     lower = name.lower()
-    known = OURS if lower.startswith(PREFIXES) else lower
+    known = OURS if lower.startswith(PREFIXES) and lower != EXPLAIN else lower
     if len(NAMES) >= MOST_NAMES:
         NAMES.clear()
     if len(name) <= 64:

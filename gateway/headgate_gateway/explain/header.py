@@ -5,12 +5,12 @@ from collections.abc import Iterator
 from typing import Final
 
 from headgate_gateway.edge.exchange import Headers
+from headgate_gateway.edge.heads import EXPLAIN
 from headgate_gateway.explain.explain import rules_of, stages_of
 from headgate_gateway.explain.explanation import Rule, Stage
 from headgate_gateway.explain.record import decided
 from headgate_gateway.request import Request
 
-ASKED: Final = b"x-headgate-explain"
 TOLD: Final = b"x-headgate-explanation"
 LONGEST: Final = 2048
 """Bytes of the header: clients and proxies take no heads without end."""
@@ -19,7 +19,7 @@ REST: Final = "; ..."
 
 def explanation(request: Request) -> Headers:
     """Explain an answer as far as it has come. Nothing, but for tenants with the grant."""
-    if request.head.headers.get(ASKED) != b"1":
+    if request.head.headers.get(EXPLAIN) != b"1":
         return ()
     credential = getattr(request, "credential", None)
     if credential is None or "Explain" not in credential.tenant.body.grants:

@@ -1,0 +1,153 @@
+"""Requests under a RoutingPolicy, and how they are explained: at their end, and with the answer."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from headgate_api.snapshot import (
+    Entry,
+    FallbackBody,
+    RouteBody,
+    RouteRule,
+    Target,
+    TenantBody,
+)
+from headgate_gateway.edge import heads
+from headgate_gateway.explain.header import LONGEST
+
+from .conftest import KEY, MODEL, NAME, TENANT, Running, api_key, entry
+from .exchanges import Recorded
+from .test_calls import ask, failing
+from .test_explain import explained
+from .upstream import saying
+
+Start = Callable[..., Awaitable[Running]]
+LLAMA = (Target(model="llama"),)
+GRANTED = entry(
+    "TenantQuota", "acme", TenantBody(tenant="acme", keys=(api_key(KEY),), grants=("Explain",))
+)
+
+
+def routed(*routes: RouteRule, tenant: Entry = GRANTED, **more: Any) -> tuple[Entry, ...]:
+    """A policy with these routes, its model and its tenant."""
+    body = RouteBody(models=("assistant",), **{"architecture": "Router", "routes": routes} | more)
+    return MODEL, tenant, entry("RoutingPolicy", "front", body)
+
+
+ROUTES = (
+    RouteRule(name="tools", when="request.hasTools", targets=LLAMA),
+    RouteRule(
+        name="long-or-premium",
+        when='request.inputTokens > 6000 || user.tier == "premium" || request.turns == 1',
+        targets=LLAMA,
+    ),
+    RouteRule(name="rest", targets=LLAMA),
+    RouteRule(name="sorry", fallback_only=True, respond="Later, please."),
+)
+
+
+async def test_each_route_says_why_it_took_the_request_or_did_not(start: Start) -> None:
+    running = await start(saying("Hi"), entries=routed(*ROUTES))
+    await ask(running, model="assistant")
+
+    found = await explained(running)
+
+    assert {"namespace": "chat", "name": "front", "architecture": "Router"} == found["policy"]
+    tools, long, rest, sorry = found["rules"]
+    assert ("no", {"request.hasTools": False}, ["request.hasTools is false"]) == (
+        tools["matched"],
+        tools["read"],
+        tools["because"],
+    )
+    assert ("yes", ["request.turns == 1 is true (request.turns is 1)"]) == (
+        long["matched"],
+        long["because"],
+    )
+    assert {"user.tier": "", "request.turns": 1}.items() <= long["read"].items()
+    assert ["not reached", "fallback only"] == [rest["matched"], sorry["matched"]]
+    (stage,) = found["stages"]
+    assert ("long-or-premium", "llama", "only", "given") == tuple(
+        stage[name] for name in ("route", "model", "why", "result")
+    )
+
+
+async def answered(running: Running, wish: bytes = b"1", **more: Any) -> str:
+    """Ask for an explanation with the answer, and return it."""
+    body = {"model": "assistant", "messages": [{"role": "user", "content": "Hello"}]} | more
+    headers = {heads.EXPLAIN: wish}
+    data = json.dumps(body).encode()
+    exchange = Recorded("POST", "/v1/chat/completions", KEY, data, headers)
+    await running.gateway.edge.handle(exchange)
+    return exchange.headers.get(b"x-headgate-explanation", b"").decode("ascii")
+
+
+async def test_an_answer_brings_its_explanation_to_who_may_have_it(start: Start) -> None:
+    running = await start(saying("Hi"), saying("Hi"), entries=routed(*ROUTES))
+
+    assert (
+        "front/long-or-premium; tools=no(request.hasTools=false); "
+        'long-or-premium=yes(request.inputTokens=5, request.turns=1, user.tier=""); '
+        "target=llama(only)"
+    ) == await answered(running)
+    assert "" == await answered(running, wish=b"0")
+    assert "direct; target=llama" == await answered(running, model=NAME)
+    assert "not routed" == await answered(running, model="unknown")
+
+
+async def test_without_the_grant_the_wish_is_ignored(start: Start) -> None:
+    running = await start(saying("Hi"), entries=routed(*ROUTES, tenant=TENANT))
+
+    assert "" == await answered(running)
+
+
+async def test_a_client_may_send_this_header_of_ours_and_no_other() -> None:
+    names = (b"X-Headgate-Explain", b"X-Headgate-Explanation", b"X-Headgate-Tenant")
+
+    assert [heads.EXPLAIN, heads.OURS, heads.OURS] == list(map(heads.learn, names))
+
+
+async def test_a_header_is_short_and_of_visible_ascii_whatever_is_asked(start: Start) -> None:
+    rules = (
+        RouteRule(name=f"r{number}", when=f'"tool-{number}" in request.tools', targets=LLAMA)
+        for number in range(40)
+    )
+    running = await start(saying("Hi"), entries=routed(*rules, ROUTES[2]))
+    tools = [
+        {"type": "function", "function": {"name": f"tool_{number}_{60 * 'x'}"[:64]}}
+        for number in range(50)
+    ]
+
+    told = await answered(running, tools=tools)
+
+    assert told.endswith("; ...")
+    assert len(told) <= LONGEST
+    assert told.isprintable()
+
+
+async def test_every_stage_of_a_course_is_told(start: Start) -> None:
+    fast = RouteRule(
+        name="fast",
+        targets=LLAMA,
+        fallback=(FallbackBody(route="sorry", triggers=("Error",)),),
+    )
+    running = await start(
+        failing(503, b"{}"), entries=routed(fast, ROUTES[3], architecture="Single")
+    )
+
+    told = await answered(running)
+    await asyncio.sleep(0)
+    found = await explained(running)
+
+    first, second = found["stages"]
+    assert ("fast", "failed", "upstream_unavailable") == tuple(
+        first[name] for name in ("route", "result", "reason")
+    )
+    assert ("sorry", "Error", "fixed", "given") == tuple(
+        second[name] for name in ("route", "trigger", "why", "result")
+    )
+    assert first["attempts"] == [1, 2]
+    assert "front/sorry; stage fast=failed(llama(only): upstream_unavailable); " in told
+    said = await explained(running, accept="text/plain")
+    assert "  1. route fast, model llama (the only target that was ready): it failed: " in said
+    assert "  2. route sorry, a fallback, since the one before ended with Error, " in said
