@@ -23,6 +23,7 @@ from headgate_api.snapshot import (
     RouteBody,
     RouteRule,
     SafetyBody,
+    Target,
     TenantBody,
 )
 from headgate_cli.manifests.findings import Finding
@@ -217,7 +218,7 @@ def summary(entries: Sequence[Entry], upstreams: Iterable[Upstream]) -> Iterator
                 where = ", ".join(at) if cohorts else "nowhere: no variant runs in this region"
                 yield f"model   {name} -> {where}"
             case RouteBody(models=names, routes=routes):
-                yield f"route   {', '.join(names)} -> {'; '.join(map(_leads, routes))}"
+                yield f"route   {', '.join(names)} -> {_lead(routes)}"
             case TenantBody(tenant=tenant, keys=keys):
                 yield f"tenant  {tenant}: keys {', '.join(key.name for key in keys) or 'none'}"
             case SafetyBody(rules=rules, shadow=shadow):
@@ -226,10 +227,20 @@ def summary(entries: Sequence[Entry], upstreams: Iterable[Upstream]) -> Iterator
                 yield f"safety  {entry.name} {what} {found or 'no rule'}"
 
 
+def _lead(routes: Sequence[RouteRule]) -> str:
+    """Tell where routes lead; a single one needs no name."""
+    if len(routes) == 1:
+        return _leads(routes[0])
+    return "; ".join(f"{route.name}: {_leads(route)}" for route in routes)
+
+
 def _leads(route: RouteRule) -> str:
-    """Tell where one route leads."""
-    to = ", ".join(f"{target.model} ({target.weight})" for target in route.targets)
+    to = ", ".join(f"{_target(target)} ({target.weight})" for target in route.targets)
     return to or "a fixed answer"
+
+
+def _target(target: Target) -> str:
+    return f"{target.model}/{'|'.join(target.variants)}" if target.variants else target.model
 
 
 def authority(host: str) -> Authorize:

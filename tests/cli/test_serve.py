@@ -15,8 +15,10 @@ import pytest
 from openai import AsyncOpenAI
 
 from headgate_api.errors import TerminalError
+from headgate_api.snapshot import Identity, RouteBody, RouteRule, Target
 from headgate_cli.local import Upstream, summary, upstream
 from headgate_cluster.processes import free_ports
+from headgate_policy.snapshot import make_entry
 
 from ..gateway.upstream import Upstream as ModelServer, saying  # noqa: TID252 - theirs will do
 
@@ -263,3 +265,30 @@ def test_what_is_no_upstream_is_refused_with_the_right_shape(text: str) -> None:
 
 def test_a_folder_without_tenants_says_that_nobody_may_call() -> None:
     assert ["nobody may call: add a TenantQuota, and a Secret with a key"] == list(summary([], []))
+
+
+def test_routes_are_told_by_name_with_where_they_lead() -> None:
+    body = RouteBody(
+        models=("assistant", "chat"),
+        architecture="Router",
+        routes=(
+            RouteRule(
+                name="tools",
+                when="request.hasTools",
+                targets=(Target(model="llama", variants=("fp8", "bf16")),),
+            ),
+            RouteRule(
+                name="split",
+                targets=(Target(model="llama", weight=4), Target(model="qwen")),
+            ),
+            RouteRule(name="closed", fallback_only=True, respond="Closed."),
+        ),
+    )
+    identity = Identity(kind="RoutingPolicy", namespace="default", name="assistant")
+
+    said = [*summary([make_entry(identity, uid="uid", generation=1, body=body)], [])]
+
+    assert (
+        "route   assistant, chat -> tools: llama/fp8|bf16 (1); "
+        "split: llama (4), qwen (1); closed: a fixed answer"
+    ) == said[-1]

@@ -139,6 +139,82 @@ def test_a_route_to_a_model_that_is_not_there_is_found(tmp_path: Path, capsys: A
     assert [missing, "1 objects, 1 findings"] == said
 
 
+RULES = """---
+apiVersion: headgate.dev/v1alpha1
+kind: RoutingPolicy
+metadata: {name: assistant}
+spec:
+  models: [assistant]
+  architecture: Router
+  routes:
+    - targets: [{modelRef: {name: llama}}]
+      name: first
+      when: >-
+        request.stream &&
+        request.turns > 3
+    - name: second
+      targets: [{modelRef: {name: llama}}]
+      when: tenant.budgetUsed > 0.9
+    - name: all
+      targets: [{modelRef: {name: llama}, variants: [bf16]}]
+      acceptWhen: |
+        // Long answers are cut somewhere.
+        answer.finishReason != 'length'
+"""
+
+
+@pytest.mark.parametrize(
+    ("written", "instead_of", "says"),
+    [
+        (
+            "request.turn > 3",
+            "request.turns > 3",
+            (
+                "11: RoutingPolicy/assistant: spec.routes[first].when: column 19: "
+                "there is no request.turn; did you mean request.turns?"
+            ),
+        ),
+        (
+            "answer.reason",
+            "answer.finishReason",
+            (
+                "19: RoutingPolicy/assistant: spec.routes[all].acceptWhen: line 2, column 1: "
+                "there is no answer.reason; did you mean answer.finishReason?"
+            ),
+        ),
+        (
+            "[fp8]",
+            "[bf16]",
+            (
+                "18: RoutingPolicy/assistant: spec.routes[all].targets: "
+                'ModelDeployment "llama" has no variant "fp8"; it has bf16'
+            ),
+        ),
+    ],
+)
+def test_a_route_that_cannot_work_is_found_on_its_line(
+    tmp_path: Path, capsys: Any, written: str, instead_of: str, says: str
+) -> None:
+    rules = RULES.replace("tenant.budgetUsed > 0.9", "request.hasTools")
+    file = write(tmp_path, rules.replace(instead_of, written) + MODEL)
+
+    code, said = validate(capsys, file)
+
+    assert 1 == code
+    assert [f"{file}:{says}", "2 objects, 1 findings"] == said
+
+
+def test_a_word_that_nothing_measures_is_found(tmp_path: Path, capsys: Any) -> None:
+    file = write(tmp_path, RULES + MODEL)
+
+    _, said = validate(capsys, file)
+
+    assert (
+        f"{file}:16: RoutingPolicy/assistant: spec.routes[second].when: nothing measures "
+        "tenant.budgetUsed yet; what depends on it does not hold"
+    ) == said[0]
+
+
 def test_what_refers_to_a_broken_object_is_not_blamed_for_it(tmp_path: Path, capsys: Any) -> None:
     file = write(tmp_path, ROUTE + MODEL.replace("hf://", "s3://"))
 

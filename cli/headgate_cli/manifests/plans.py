@@ -6,6 +6,7 @@ status, nothing in force before. Nodes count where the files have them.
 
 import base64
 import binascii
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -32,9 +33,9 @@ from headgate_controllers.tenantquota.controller import CONTROLLER as TENANTS
 
 CONTROLLERS: Final[tuple[Controller[Any], ...]] = (MODELS, ROUTES, TENANTS, SAFETY)
 DOCUMENTS: Final = frozenset({"Secret", "ConfigMap"})
-WRONG: Final = frozenset({"Accepted", "ResolvedRefs"})
+WRONG: Final = frozenset({"Accepted", "ResolvedRefs", "SpecHonored"})
 """Conditions that tell, when they are False, of a mistake in the files."""
-ABSENT: Final = "there is no "
+ABSENT: Final = re.compile('there is no [A-Z][A-Za-z]+ "')
 BORN: Final = "1970-01-01T00:00:00Z"
 """Files have no age: of two that claim one name, the first by its name has it."""
 
@@ -133,7 +134,7 @@ def _decided(
 
 def _helped(sentence: str) -> str:
     """Say what to do about something that only the files lack."""
-    return f"{sentence}; give its file, too" if ABSENT in sentence else sentence
+    return f"{sentence}; give its file, too" if ABSENT.search(sentence) else sentence
 
 
 def _cache(given: Mapping[Key, Object]) -> FileCache:
