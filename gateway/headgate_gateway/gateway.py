@@ -113,7 +113,12 @@ class Gateway:
             ground=Ground(Backends(pods, patience), targets, self.preparation, self.metrics),
             sampler=telemetry.sampler,
             teller=Teller(
-                self.metrics, self.feedback, telemetry.tracing, telemetry.write, self.explanations
+                self.metrics,
+                self.feedback,
+                telemetry.tracing,
+                telemetry.write,
+                self.explanations,
+                self.preparation.calibrations,
             ),
             labels=Labels(region),
             most=most,

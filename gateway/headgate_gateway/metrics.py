@@ -104,6 +104,16 @@ class Metrics(Collector):
             p + "ejections", "Pods set aside because they fail.", "namespace", "model"
         )
         self.tokens = counts(p + "tokens", "Tokens, as model servers count.", *cohort, "direction")
+        self.context_dropped = counts(
+            p + "context_dropped",
+            "What was left out of input that was too long, by kind.",
+            "namespace",
+            "model",
+            "kind",
+        )
+        self.context_dropped_tokens = counts(
+            p + "context_dropped_tokens", "Tokens of it.", "namespace", "model"
+        )
         self.shadow_matches = counts(
             p + "shadow_matches", "What a policy in Shadow would refuse.", "namespace", "policy"
         )

@@ -12,8 +12,11 @@ from typing import Final, TypeAlias
 
 import msgspec
 
-from headgate_gateway.calls.events import End
+from headgate_api.snapshot import Identity
+from headgate_gateway.calls.events import End, Usage
 from headgate_gateway.calls.source import Source
+from headgate_gateway.context.counting import Calibrations
+from headgate_gateway.context.fit import Fitted
 from headgate_gateway.explain.record import record
 from headgate_gateway.explain.ring import Ring
 from headgate_gateway.feedback import Feedback, count
@@ -72,6 +75,7 @@ class Teller:
     tracing: Tracing = field(default_factory=Tracing)
     write: Callable[[bytes], None] | None = logs.write  # None: no line per request
     ring: Ring = field(default_factory=Ring)  # for explanations
+    calibrations: Calibrations = field(default_factory=Calibrations)  # of estimates
     _waiting: deque[Ended] = field(default_factory=deque)
 
     def tell(self, request: Request, call: Source | None, outcome: Outcome) -> None:
@@ -106,6 +110,8 @@ class Teller:
             stages = timeline.stages
             where = stages[-1][0] if call is None and stages else "call"
             metrics.deadline_exceeded.of(where).add()
+        if request.fitted is not None:
+            self._count_dropped(request.model.identity, request.fitted)
         if call is not None:
             self._tell_call(request, call, outcome, facts)
         line = _ENCODER.encode(facts) + b"\n"
@@ -142,9 +148,23 @@ class Teller:
             )
         )
         _count_answer(served, outcome, request.timeline, facts)
+        if outcome.end is not None and request.fitted is None:
+            self._learn(request, outcome.end.usage)
         if outcome.code:
             errors = self.metrics.genai.duration
             errors.of(*served.genai.labels, outcome.code).observe(facts.duration_s)
+
+    def _learn(self, request: Request, usage: Usage) -> None:
+        """Compare what a model counted with what would be estimated."""
+        if not usage.estimated:
+            size, counted = len(request.body), usage.input_tokens
+            self.calibrations.learn(request.model.pool, request.asked, size, counted)
+
+    def _count_dropped(self, model: Identity, fitted: Fitted) -> None:
+        labels = (model.namespace, model.name)
+        for kind, parts in fitted.dropped.items():
+            self.metrics.context_dropped.of(*labels, kind).add(parts)
+        self.metrics.context_dropped_tokens.of(*labels).add(fitted.dropped_tokens)
 
     def _count_attempts(self, request: Request, outcome: Outcome, attempts: list[Attempt]) -> None:
         metrics, identity = self.metrics, request.model.identity
@@ -206,6 +226,8 @@ def facts_of(request: Request, outcome: Outcome, timeline: Timeline, seconds: fl
         facts.stream = request.asked.streams
         if request.route is not None:
             facts.route = request.route.identity.name
+    if request.fitted is not None:
+        facts.context = request.fitted.told().decode()
     deadline = getattr(request, "deadline", None)
     if deadline is not None:
         facts.deadline_left_ms = int((deadline.ends_at - timeline.started - seconds) * 1000)

@@ -19,6 +19,8 @@ MARGIN: Final = 1.25
 """An estimate says for sure that a text is too long where it is as many times the limit."""
 STEEPEST: Final = 4.0
 """Times that a model may count more, or less, than we estimate."""
+EVERY: Final = 16
+"""Inputs of which one is compared, once so many were: it takes time."""
 LONGEST_MEMORY: Final = 64
 """Samples of which a calibration is the mean: older ones fade."""
 
@@ -84,11 +86,17 @@ class Calibration:
     A moving mean: of all samples at first, of about the last `LONGEST_MEMORY` later.
     """
 
-    __slots__ = ("samples", "ratio")
+    __slots__ = ("_inputs", "_samples", "ratio")
 
     def __init__(self) -> None:
         self.ratio = 1.0
-        self.samples = 0
+        self._inputs = 0
+        self._samples = 0
+
+    def wants(self) -> bool:
+        """Say whether the next input is to be compared: each at first, then one of `EVERY`."""
+        self._inputs += 1
+        return self._inputs <= EVERY or self._inputs % EVERY == 0
 
     def learn(self, estimated: int, counted: int) -> None:
         """Take what a model counted for an input.
@@ -101,8 +109,8 @@ class Calibration:
         if estimated <= 0 or counted <= 0:
             return
         ratio = min(max(counted / estimated, 1 / STEEPEST), STEEPEST)
-        self.samples = min(self.samples + 1, LONGEST_MEMORY)
-        self.ratio += (ratio - self.ratio) / self.samples
+        self._samples = min(self._samples + 1, LONGEST_MEMORY)
+        self.ratio += (ratio - self.ratio) / self._samples
 
     def apply(self, estimated: int) -> int:
         return math.ceil(estimated * self.ratio)

@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import given, strategies as st
 
-from headgate_policy.tokens import LONGEST_MEMORY, STEEPEST, Calibration, estimate
+from headgate_policy.tokens import EVERY, LONGEST_MEMORY, STEEPEST, Calibration, estimate
 
 
 @pytest.mark.parametrize(
@@ -56,6 +56,11 @@ class TestCalibration:
         model.learn(0, 5)
         model.learn(5, 0)
         assert 1.0 == model.ratio
+
+    def test_each_input_is_wanted_at_first_and_few_later(self) -> None:
+        model = Calibration()
+        wanted = [model.wants() for _ in range(3 * EVERY)]
+        assert ([True] * EVERY, 2) == (wanted[:EVERY], sum(wanted[EVERY:]))
 
     @given(st.lists(st.tuples(st.integers(-1, 10**6), st.integers(-1, 10**6))))
     def test_no_model_leads_it_far_away(self, samples: list[tuple[int, int]]) -> None:

@@ -10,8 +10,6 @@ from headgate_policy.tokens import PER_MESSAGE, Calibration, estimate
 
 KEPT: Final = 10_000
 """Models whose calibration is kept."""
-ALWAYS: Final = 16
-"""Inputs of a model that are compared with its own count; later only one of as many is."""
 LONGEST: Final = 64 * 1024
 """Bytes of a body that is compared: the event loop does it."""
 
@@ -61,7 +59,6 @@ class Calibrations:
 
     def __init__(self) -> None:
         self._of: dict[Pool, Calibration] = {}
-        self._turn = 0
 
     def counter(self, pool: Pool) -> Counter:
         """Return what estimates for a model."""
@@ -71,7 +68,7 @@ class Calibrations:
         return Counter(lambda text: known.apply(estimate(text)), exact=False)
 
     def learn(self, pool: Pool, asked: Asked, size: int, counted: int) -> None:
-        """Compare a model's own count with an estimate. Most are not compared: it takes time.
+        """Compare a model's own count with an estimate, now and then.
 
         Args:
             pool: whose count it is.
@@ -80,13 +77,9 @@ class Calibrations:
             counted: the model's count of its input.
         """
         known = self._of.get(pool)
-        self._turn += 1
-        if size > LONGEST or (
-            known is not None and known.samples >= ALWAYS and self._turn % ALWAYS
-        ):
-            return
         if known is None:
             if len(self._of) >= KEPT:
                 self._of.clear()
             known = self._of[pool] = Calibration()
-        known.learn(estimate_input(asked), counted)
+        if size <= LONGEST and known.wants():
+            known.learn(estimate_input(asked), counted)

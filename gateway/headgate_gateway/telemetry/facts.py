@@ -72,6 +72,8 @@ class Facts(msgspec.Struct, kw_only=True, omit_defaults=True, tag_field="event",
     """When the request ended; negative: it took longer."""
     idempotency: str | None = None
     """What became of its Idempotency-Key."""
+    context: str | None = None
+    """What was left out of its input, as the answer's header says it."""
 
     @property
     def failed(self) -> bool:
