@@ -20,11 +20,12 @@ The gateway compiles a policy's rules once, and asks per request:
 `features` has an attribute per word, named with `_` for each dot (`features.request_inputTokens`);
 words that are costly to find are best computed when they are first read. A string is a `str`, a
 list a `tuple`, a map a `dict`, and an optional word without a value is None. An attribute may be
-read many times. One rule alone is `compile_rule(expression, ACCEPT)`: a `Rule` with `holds` and
-`explain`.
+read many times. One rule alone is `compile_rule(expression, ACCEPT)`: a `Rule` with `holds`,
+`explain`, and `decide`, which raises `Failed` where `holds` is False; only a `fallible` rule does.
 """
 
 from headgate_policy.cel.explain import Because, Told
+from headgate_policy.cel.functions import Failed
 from headgate_policy.cel.problems import Problem
 from headgate_policy.cel.rules import Checked, Rule, Rules, check, compile_rule, compile_rules
 from headgate_policy.cel.words import ACCEPT, WHEN, Table, Word
@@ -34,6 +35,7 @@ __all__ = [
     "WHEN",
     "Because",
     "Checked",
+    "Failed",
     "Problem",
     "Rule",
     "Rules",

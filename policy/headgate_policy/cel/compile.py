@@ -14,7 +14,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, Final
 
-from headgate_policy.cel.functions import HELPERS, Failed
+from headgate_policy.cel.functions import HELPERS
 from headgate_policy.cel.terms import (
     Apply,
     Choice,
@@ -47,21 +47,6 @@ def compiled(term: Term) -> Callable[[Any], Any]:
     tree = ast.fix_missing_locations(ast.Expression(body))
     made: Callable[[Any], Any] = eval(compile(tree, "<rule>", "eval"), code.globals)  # noqa: S307
     return made
-
-
-def condition(term: Term) -> Callable[[Any], bool]:
-    """Build a function from features to whether `term` is true. What fails is not."""
-    decide: Callable[[Any], bool] = compiled(term)
-    if not fallible(term):
-        return decide
-
-    def holds(features: Any) -> bool:
-        try:
-            return decide(features)
-        except Failed:
-            return False
-
-    return holds
 
 
 class _Code:

@@ -117,31 +117,27 @@ def _facts(term: Term, expression: str) -> Iterator[tuple[str, Callable[[Any], s
     for part in within(term):
         match part:
             case Read(word=word) if word.type != MAP:
-                if word.private:
-                    yield word.name, _length(part)
-                else:
-                    yield word.name, _value(part)
+                yield word.name, _value(part, _length if word.private else _clipped)
             case Apply(arguments=(Read(type=kind), _)) if (
                 kind == MAP and part.function.name == "[]"
             ):
-                yield expression[part.start : part.end], _value(part)
+                yield expression[part.start : part.end], _value(part, _clipped)
 
 
-def _value(term: Term) -> Callable[[Any], str]:
+def _value(term: Term, told: Callable[[Any], str]) -> Callable[[Any], str]:
     decide = compiled(term)
 
     def value(features: Any) -> str:
         try:
-            return _clipped(_written(decide(features)))
+            return told(decide(features))
         except Failed:
             return ""  # the failure itself says so
 
     return value
 
 
-def _length(term: Term) -> Callable[[Any], str]:
-    decide = compiled(term)
-    return lambda features: f"{len(decide(features))} characters long"
+def _length(text: str) -> str:
+    return f"{len(text)} characters long"
 
 
 def _written(value: Any) -> str:
@@ -153,5 +149,6 @@ def _written(value: Any) -> str:
     return repr(value[: LONGEST + 1]) if isinstance(value, str) else str(value)
 
 
-def _clipped(text: str) -> str:
+def _clipped(value: Any) -> str:
+    text = _written(value)
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."

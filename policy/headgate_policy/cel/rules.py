@@ -7,13 +7,14 @@ from typing import Any, Final
 
 from headgate_api.errors import Invalid
 from headgate_policy.cel.check import Checker
-from headgate_policy.cel.compile import condition
+from headgate_policy.cel.compile import compiled
 from headgate_policy.cel.conclude import constant, decisive, required
 from headgate_policy.cel.cost import check_cost
 from headgate_policy.cel.explain import Teller, Told, teller
+from headgate_policy.cel.functions import Failed
 from headgate_policy.cel.parser import parse
 from headgate_policy.cel.problems import Problem, Refused
-from headgate_policy.cel.terms import Has, Read, Term, within
+from headgate_policy.cel.terms import Has, Read, Term, fallible, within
 from headgate_policy.cel.words import Table
 
 INDEXED: Final = ("request.model", "tenant.name")
@@ -66,7 +67,17 @@ class Rule:
 
     def __init__(self, checked: Checked) -> None:
         self.checked = checked
-        self.holds: Callable[[Any], bool] = condition(checked.term)
+        self.fallible = fallible(checked.term)
+        self.decide: Callable[[Any], bool] = compiled(checked.term)
+        """Tell whether the rule is true of features. Raises `Failed` if it is fallible."""
+        self.holds = self._holds if self.fallible else self.decide
+        """The same, but that what fails does not hold."""
+
+    def _holds(self, features: Any) -> bool:
+        try:
+            return self.decide(features)
+        except Failed:
+            return False
 
     @cached_property
     def explain(self) -> Teller:

@@ -46,7 +46,7 @@ def _flag(name: str, meaning: str) -> Word:
     return Word(name=name, type=BOOL, meaning=meaning)
 
 
-def _count(name: str, meaning: str, greatest: int = 2**31 - 1) -> Word:
+def _count(name: str, meaning: str, greatest: int | None = None) -> Word:
     return Word(name=name, type=INT, meaning=meaning, least=0, greatest=greatest)
 
 
@@ -56,13 +56,13 @@ WHEN: Final = Table.of(
     Word(
         name="request.model", type=STRING, longest=128, meaning="the `model` that the client named"
     ),
-    _count("request.inputTokens", "tokens of the prompt, exact or estimated"),
-    _count("request.turns", "messages of the role `user`"),
+    _count("request.inputTokens", "tokens that the request brings, estimated"),
+    _count("request.turns", "messages with the role `user`"),
     Word(
         name="request.language",
         type=STRING,
         longest=35,
-        meaning="a guess such as `en` or `de`; `und` if there is none",
+        meaning="that of the last question, a guess: `en`, `de`, ... or `und`",
     ),
     Word(
         name="request.format",
@@ -71,21 +71,24 @@ WHEN: Final = Table.of(
         meaning="what `response_format` asks for",
     ),
     _flag("request.stream", "whether a stream is asked for"),
-    _flag("request.hasTools", "whether any tool is offered to the model"),
+    _flag("request.hasTools", "whether the model may call a tool"),
     Word(
-        name="request.tools", type=list_of(STRING), longest=64, meaning="names of the tools offered"
+        name="request.tools",
+        type=list_of(STRING),
+        longest=64,
+        meaning="names of the tools that the model may call",
     ),
     Word(
         name="request.codeShare",
         type=DOUBLE,
         least=0,
         greatest=1,
-        meaning="share of the prompt that is code",
+        meaning="share of the newest messages that is code, a guess",
     ),
     Word(
         name="request.sources",
         type=list_of(STRING),
-        meaning="sources of the retrieved evidence",
+        meaning="names of the sources that the request brings in `context`",
     ),
     Word(
         name="request.temperature",
@@ -93,7 +96,7 @@ WHEN: Final = Table.of(
         least=0,
         greatest=2,
         optional=True,
-        meaning="what the client asks for; no value if it is silent",
+        meaning="what the client asks for",
     ),
     Word(
         name="request.headers",
@@ -194,7 +197,7 @@ ACCEPT: Final = Table.of(
         "answer.toolCallsValid",
         "whether all tool calls name an offered tool and fit its parameters",
     ),
-    _flag("answer.refused", "whether the model refused to answer"),
+    _flag("answer.refused", "whether the model refused, a guess from how the answer begins"),
     Word(
         name="answer.logprob.mean",
         type=DOUBLE,
@@ -217,7 +220,7 @@ ACCEPT: Final = Table.of(
         least=0,
         greatest=1,
         optional=True,
-        meaning="the score of the route's `verifier`; no value without one, or if it failed",
+        meaning="what the route's `verifier` gives the answer",
     ),
 )
 
