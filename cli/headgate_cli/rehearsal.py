@@ -5,7 +5,7 @@ through a gateway's own stages, up to where a model server would be asked.
 """
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Final, NamedTuple
 
@@ -25,10 +25,14 @@ from headgate_gateway.explain.explanation import Explanation
 from headgate_gateway.explain.unended import rehearsed
 from headgate_gateway.gateway import Gateway
 from headgate_gateway.pipeline import Pipeline
-from headgate_gateway.refusals import Code, Refusal
+from headgate_gateway.refusals import PASS, Code, Refusal
 from headgate_gateway.request import Request
+from headgate_gateway.routing.decision import Stage
+from headgate_gateway.routing.plan import Plan
 from headgate_gateway.routing.pods import Pod, Pods, Pool
+from headgate_gateway.routing.router import settle
 from headgate_gateway.routing.tables import Credential, Tables
+from headgate_gateway.routing.trial import Ground
 from headgate_gateway.settings import read_settings
 from headgate_gateway.telemetry.setup import Telemetry
 from headgate_gateway.telemetry.trace_context import Trace
@@ -75,6 +79,8 @@ async def rehearse(paths: Sequence[str], region: str, asked: Asked) -> Explanati
     verdict = await gateway.inference.pipeline.ask(request)
     if isinstance(verdict, Refusal) and verdict.code == Code.MODEL_NOT_FOUND:
         raise Wrong(_unknown(request))
+    if verdict is PASS and request.plan is not None:
+        await _begin(request, request.plan, gateway.inference.ground)
     return rehearsed(request, verdict if isinstance(verdict, Refusal) else None)
 
 
@@ -163,6 +169,25 @@ def endpoint(body: bytes) -> str:
         if "input" in fields:
             return "/v1/embeddings"
     return "/v1/chat/completions"
+
+
+async def _begin(request: Request, plan: Plan, ground: Ground) -> None:
+    """Take the first step of a request whose first answer need not be its last."""
+    step = plan.first
+    stage = Stage(route=step.rule.name)
+    plan.decision.stages.append(stage)
+    verdict = settle(request, step, stage, plan.models, ground.targets)
+    if verdict is PASS and step.rule.respond is None:
+        found = ground.preparation.prepare(
+            request.asked, request.model, step.rule, body=request.body, now=request.now
+        )
+        prepared = await found if isinstance(found, Awaitable) else found
+        if isinstance(prepared, Refusal):
+            verdict = prepared
+        else:
+            request.task, request.fitted = prepared.task, prepared.fitted
+    if isinstance(verdict, Refusal):
+        stage.result, stage.reason = "failed", verdict.code
 
 
 def _unknown(request: Request) -> str:

@@ -23,6 +23,7 @@ from headgate_gateway.feedback import Feedback, count
 from headgate_gateway.metrics import Metrics, Served
 from headgate_gateway.refusals import Code
 from headgate_gateway.request import Request
+from headgate_gateway.streaming.watch import Watch, tell as tell_stream
 from headgate_gateway.telemetry import logs
 from headgate_gateway.telemetry.facts import OK, Facts, Try
 from headgate_gateway.telemetry.names import OPERATIONS
@@ -53,6 +54,7 @@ class Outcome(msgspec.Struct):
     code: str = ""  # reason code; empty: all went well
     end: End | None = None
     idempotency: str | None = None  # what became of the request's key
+    watch: Watch | None = None  # of a stream in segments
 
     def fail(self, code: str, status: int) -> None:
         """Note why it failed. A status that the client has stays."""
@@ -114,6 +116,8 @@ class Teller:
             self._count_dropped(request.model.identity, request.fitted)
         if call is not None:
             self._tell_call(request, call, outcome, facts)
+        if outcome.watch is not None:
+            tell_stream(metrics, request, outcome.watch, outcome.end)
         line = _ENCODER.encode(facts) + b"\n"
         if self.write is not None:
             self.write(line)
@@ -222,10 +226,11 @@ def facts_of(request: Request, outcome: Outcome, timeline: Timeline, seconds: fl
     if model is not None:
         identity = model.identity
         facts.namespace, facts.model = identity.namespace, identity.name
-        facts.public_name = request.asked.model  # a name of ours, as it led to a model
+    if request.route is not None:
+        facts.route = request.route.identity.name
+    if model is not None or request.route is not None:
+        facts.public_name = request.asked.model  # a name of ours, as it led somewhere
         facts.stream = request.asked.streams
-        if request.route is not None:
-            facts.route = request.route.identity.name
     if request.fitted is not None:
         facts.context = request.fitted.told().decode()
     deadline = getattr(request, "deadline", None)

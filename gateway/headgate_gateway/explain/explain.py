@@ -84,6 +84,8 @@ def _rule(number: int, body: RouteBody, decided: Decided, seen: "Seen") -> Rule:
         targets={target.model: target.weight for target in rule.targets},
         accept_when=rule.accept_when,
         fallback={other.route: other.triggers for other in rule.fallback},
+        max_input_tokens=rule.context.max_input_tokens,
+        truncates=rule.context.truncate,
     )
     if rule.when is None or found.matched not in ("yes", "no", "error"):
         return found
@@ -190,6 +192,7 @@ def _budgets(record: Record, facts: Facts) -> Budgets:
         set_by=deadline.source,
         left_ms=facts.deadline_left_ms,
         max_output_tokens=record.max_tokens,
+        context=facts.context,
     )
 
 

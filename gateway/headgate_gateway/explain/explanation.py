@@ -57,6 +57,10 @@ class Rule(Part, kw_only=True):
     """What an answer must be to be given."""
     fallback: dict[str, tuple[Trigger, ...]] = {}
     """Routes that come next, and after what."""
+    max_input_tokens: int | None = None
+    """What it takes of input at most."""
+    truncates: bool = False
+    """It leaves out what is beyond that; otherwise it refuses."""
 
 
 class Stage(Part, kw_only=True):
@@ -106,6 +110,8 @@ class Budgets(Part, kw_only=True):
     left_ms: int | None = None
     """Of it, when the request ended."""
     max_output_tokens: int | None = None
+    context: str | None = None
+    """What was left out of the input, as the answer's `x-headgate-context` says it."""
 
 
 class Outcome(Part, kw_only=True):

@@ -127,6 +127,9 @@ def _leads(rule: Rule) -> str:
         parts.append(f"accepts an answer when {rule.accept_when}")
     for route, triggers in rule.fallback.items():
         parts.append(f"falls back to {route} after {' or '.join(triggers)}")
+    if rule.max_input_tokens is not None:
+        beyond = "leaves out" if rule.truncates else "refuses"
+        parts.append(f"{beyond} what is beyond {rule.max_input_tokens} tokens of input")
     return "; ".join(parts)
 
 
@@ -149,7 +152,7 @@ def _stage(stage: Stage, *, made: bool) -> str:
         parts.append(f"model {stage.model}{variants} ({WHY[stage.why]})")
     elif stage.why == "fixed":
         parts.append(WHY["fixed"])
-    result = RESULT[stage.result] if made else "it would be asked"
+    result = RESULT[stage.result] if made or stage.result else "it would be asked"
     reason = f": {stage.reason}" if stage.reason is not None else ""
     read = f" [{_values(stage.read)}]" if stage.read else ""
     took = f", after {_ms(stage.took_ms)}" if stage.took_ms is not None else ""
@@ -185,6 +188,8 @@ def _budgets(found: Explanation) -> Iterator[str]:
         about = "about " if outcome.tokens_estimated else ""
         cached = f", {outcome.cached_tokens} of them cached" if outcome.cached_tokens else ""
         lines.append(f"input: {about}{outcome.input_tokens} tokens{cached}")
+    if budgets.context is not None:
+        lines.append(f"input: {budgets.context}")
     if budgets.max_output_tokens is not None:
         used = (
             f"{outcome.output_tokens} of " if outcome and outcome.output_tokens is not None else ""
