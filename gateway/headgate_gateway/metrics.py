@@ -27,6 +27,7 @@ from headgate_gateway.telemetry.series import (
 STAGE_BOUNDS: Final = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 TOKEN_BOUNDS: Final = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
 PACE_BOUNDS: Final = (0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.5, 1.0, 5.0)
+GAP_BOUNDS: Final = (0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 2.0, 5.0, 10.0)
 REQUEST_BOUNDS: Final = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
 STABLE: Final = "stable"
 """The arm of what is not on trial."""
@@ -47,6 +48,37 @@ class Served:
     input: Count
     output: Count
     genai: Bound
+
+
+class StreamMetrics:
+    """Of streams in segments. `route` is a policy's route, as `policy/route`."""
+
+    def __init__(self, p: str) -> None:
+        labels = ("namespace", "route")
+        self.ended = counts(
+            p + "streams", "Streams in segments, by how they ended.", *labels, "ending"
+        )
+        self.first_seconds = spreads(
+            p + "time_to_first_segment_seconds",
+            "From request to the first segment that means something.",
+            TOKEN_BOUNDS,
+            *labels,
+        )
+        self.gap_seconds = spreads(
+            p + "segment_gap_seconds", "Between two segments of a stream.", GAP_BOUNDS, *labels
+        )
+        self.segments = counts(
+            p + "segments", "Segments of text, by why they ended.", *labels, "cause"
+        )
+        self.signals = counts(
+            p + "stream_signals", "Streams in which phrases were found.", *labels, "signal"
+        )
+        self.aborts = counts(
+            p + "stream_aborts",
+            "Streams that their client left, by the segments it had.",
+            *labels,
+            "segments",
+        )
 
 
 class Metrics(Collector):
@@ -133,6 +165,7 @@ class Metrics(Collector):
         self.request_seconds = spreads(
             p + "request_duration_seconds", "From request to end.", REQUEST_BOUNDS, *served
         )
+        self.streams = StreamMetrics(p)
         self.idempotency_requests = counts(
             p + "idempotency_requests", "Requests with a key, by what became of it.", "result"
         )
@@ -218,6 +251,7 @@ class Metrics(Collector):
 
     def families(self) -> Iterator[Family[Any]]:
         yield from (member for member in vars(self).values() if isinstance(member, Family))
+        yield from vars(self.streams).values()
         yield from self.genai.families()
 
     def _overflows(self) -> Metric:

@@ -228,7 +228,7 @@ async def test_a_stream_that_waits_gets_heartbeats(start: Start) -> None:
     body = {"model": NAME, "messages": [{"role": "user", "content": "Hello"}], "stream": True}
     exchange = Recorded("POST", "/v1/chat/completions", KEY, json.dumps(body).encode())
     task = asyncio.create_task(running.gateway.edge.handle(exchange))
-    await until(lambda: exchange.data.count(b": waiting\n\n") >= 2)
+    await until(lambda: exchange.data.count(b": waiting for the model\n\n") >= 2)
     enough.set()
     await task
 

@@ -18,7 +18,7 @@ from headgate_api.snapshot import Cohort, HedgingBody, OutlierBody, RetryBody
 from headgate_gateway.calls.adapter import Task
 from headgate_gateway.calls.attempt import Attempt
 from headgate_gateway.calls.deadline import EXCEEDED, TOO_SHORT, Deadline
-from headgate_gateway.calls.events import WAITING, End, Event, Failed
+from headgate_gateway.calls.events import NOTHING, WAITING, End, Event, Failed, Usage
 from headgate_gateway.calls.retry import COSTLY, backoff
 from headgate_gateway.calls.stops import Stops
 from headgate_gateway.calls.traffic import Traffics
@@ -157,6 +157,10 @@ class Call:
     @property
     def cohort(self) -> Cohort | None:
         return self.last.cohort if self.last is not None else None
+
+    @property
+    def usage(self) -> Usage:
+        return self.last.usage if self.last is not None else NOTHING
 
     def take(self) -> Event | None:
         """Take the next event; None: wait for `news()`. All text that has come is one `Text`."""

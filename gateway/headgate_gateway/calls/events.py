@@ -69,6 +69,9 @@ class Usage(Struct, frozen=True, gc=False):
     """Of the output, those that were thought. None: it does not tell."""
 
 
+NOTHING: Final = Usage(0, 0)
+
+
 class End(Struct, frozen=True, gc=False):
     """The answer is complete."""
 

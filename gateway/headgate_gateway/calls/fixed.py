@@ -3,10 +3,8 @@
 import asyncio
 from typing import Final
 
-from headgate_gateway.calls.events import End, Event, Failed, Text, Usage
+from headgate_gateway.calls.events import NOTHING, End, Event, Failed, Text
 from headgate_gateway.refusals import Refusal
-
-NOTHING: Final = Usage(0, 0)
 
 
 class Fixed:
@@ -14,6 +12,7 @@ class Fixed:
 
     last: Final = None
     cohort: Final = None
+    usage: Final = NOTHING
 
     def __init__(self, text: str) -> None:
         self._events: list[Event] = [End("stop", NOTHING), Text(text)]

@@ -5,7 +5,7 @@ from typing import Protocol
 
 from headgate_api.snapshot import Cohort
 from headgate_gateway.calls.attempt import Attempt
-from headgate_gateway.calls.events import Event
+from headgate_gateway.calls.events import Event, Usage
 from headgate_gateway.refusals import Refusal
 
 
@@ -22,12 +22,17 @@ class Source(Protocol):
         """Of that attempt."""
         ...
 
+    @property
+    def usage(self) -> Usage:
+        """What the answer has cost so far."""
+        ...
+
     def take(self) -> Event | None:
         """Take the next event; None: wait for `news()`."""
         ...
 
     def news(self) -> asyncio.Future[None]:
-        """Wait until `take` may have something to say."""
+        """Wait until `take` may have something to say. Who will not wait so long may end it."""
         ...
 
     def stop(self, refusal: Refusal) -> None:

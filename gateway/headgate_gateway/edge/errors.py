@@ -20,25 +20,27 @@ TRY_AGAIN: Final = frozenset({Code.UPSTREAM_LOST})
 """Errors of the moment, besides those that say when to try again."""
 
 
-def error_body(refusal: Refusal) -> bytes:
-    """Build `{"error": {...}}`. OpenAI's client raises on it, in a body and in a stream alike."""
+def error_body(refusal: Refusal, *, partial: bool = False) -> bytes:
+    """Build `{"error": {...}}`. OpenAI's client raises on it, in a body and in a stream alike.
+
+    `partial`: what the client has is a part of an answer.
+    """
     kind = TYPES.get(refusal.status)
     if kind is None:
         kind = "invalid_request_error" if refusal.status < 500 else "server_error"
-    return msgspec.json.encode(
-        {
-            "error": {
-                "message": refusal.message,
-                "type": kind,
-                "param": refusal.param,
-                "code": str(refusal.code),
-            }
-        }
-    )
+    error: dict[str, str | bool | None] = {
+        "message": refusal.message,
+        "type": kind,
+        "param": refusal.param,
+        "code": str(refusal.code),
+    }
+    if partial:
+        error["partial_output"] = True
+    return msgspec.json.encode({"error": error})
 
 
-def error_event(refusal: Refusal) -> bytes:
-    return b"data: %s\n\n" % error_body(refusal)
+def error_event(refusal: Refusal, *, partial: bool = False) -> bytes:
+    return b"data: %s\n\n" % error_body(refusal, partial=partial)
 
 
 def refusal_headers(refusal: Refusal) -> Headers:

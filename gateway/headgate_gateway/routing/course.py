@@ -12,7 +12,7 @@ from typing import Final
 from headgate_api.snapshot import Cohort, Trigger
 from headgate_gateway.calls.attempt import Attempt
 from headgate_gateway.calls.call import Call
-from headgate_gateway.calls.events import End, Event, Failed, Waiting
+from headgate_gateway.calls.events import NOTHING, End, Event, Failed, Usage, Waiting
 from headgate_gateway.calls.source import Source
 from headgate_gateway.refusals import Refusal
 from headgate_gateway.request import Request
@@ -62,6 +62,10 @@ class Course:
     @property
     def cohort(self) -> Cohort | None:
         return self._answering.cohort if self._answering is not None else None
+
+    @property
+    def usage(self) -> Usage:
+        return self._answering.usage if self._answering is not None else NOTHING
 
     def take(self) -> Event | None:
         self._news = None

@@ -12,6 +12,7 @@ from headgate_gateway.calls.adapter import Task
 from headgate_gateway.calls.call import Backends, Call
 from headgate_gateway.calls.events import (
     MOST_KEPT,
+    NOTHING,
     End,
     Event,
     Failed,
@@ -48,7 +49,6 @@ PREPARING: Final = 5.0
 REPEATED: Final = "it would be the call that has failed"
 FORM: Final = "it is not in the form that was asked for"
 UNMET: Final = "it is not what is asked of an answer here"
-NOTHING: Final = Usage(0, 0)
 Signature: TypeAlias = tuple[object, ...]
 """All that makes a call what it is: the same again would fail the same way."""
 

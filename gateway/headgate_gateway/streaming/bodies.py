@@ -5,12 +5,9 @@ from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
 
-from headgate_gateway.calls.events import End, Event, Usage
+from headgate_gateway.calls.events import End, Event, Usage, Waiting
 
 DONE: Final = b"data: [DONE]\n\n"
-HEARTBEAT: Final = b": waiting\n\n"
-"""A comment: clients skip it, proxies on the way see that the connection lives."""
-
 encode: Final = msgspec.json.encode
 
 
@@ -34,8 +31,8 @@ class Stream(Protocol):
         """Write down what came. What has no place in this endpoint's answers is nothing."""
         ...
 
-    def end(self, end: End) -> bytes:
-        """All that follows, in one piece."""
+    def end(self, end: End, stopped: str = "") -> bytes:
+        """All that follows, in one piece. `stopped`: reason code, where it was not the model."""
         ...
 
 
@@ -59,12 +56,25 @@ class Frame:
         self.start = b"data: " + encode(fields)[:-1] + b',"choices":['
         """Begins a chunk, up to what is in `choices`."""
 
+    def stopped(self, code: str) -> bytes:
+        """What ends a chunk that says why an answer was stopped."""
+        return b',"headgate":{"stopped":"%s"}%s' % (code.encode(), self.close)
+
     def last(self, end: End) -> bytes:
         """What follows the chunk with the finish reason."""
         if not self._include_usage:
             return DONE
         usage = encode(usage_body(end.usage))
         return b'%s],"usage":%s}\n\n%s' % (self.start, usage, DONE)
+
+
+def heartbeat(waiting: Waiting) -> bytes:
+    r"""Write a comment: clients skip it, proxies on the way see that the connection lives.
+
+    >>> heartbeat(Waiting("stage small"))
+    b': waiting, stage small\n\n'
+    """
+    return f": waiting{f', {waiting.reason}' if waiting.reason else ' for the model'}\n\n".encode()
 
 
 def usage_body(usage: Usage) -> dict[str, Any]:

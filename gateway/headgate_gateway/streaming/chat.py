@@ -37,10 +37,11 @@ class ChatStream:
             case _:
                 return b""
 
-    def end(self, end: End) -> bytes:
-        reason = end.finish_reason.encode()
+    def end(self, end: End, stopped: str = "") -> bytes:
+        frame, reason = self._frame, end.finish_reason.encode()
+        close = frame.stopped(stopped) if stopped else frame.close
         chunk = b'%s{},"logprobs":null,"finish_reason":"%s"}]%s'
-        return chunk % (self._delta, reason, self._frame.close) + self._frame.last(end)
+        return chunk % (self._delta, reason, close) + frame.last(end)
 
     def _with_logprobs(self, text: Text) -> bytes:
         told = encode(_logprobs(text.logprobs))

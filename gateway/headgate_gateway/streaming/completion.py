@@ -23,10 +23,11 @@ class CompletionStream:
             return b"%s%s%s" % (self._text, encode(event.text), self._open)
         return b""
 
-    def end(self, end: End) -> bytes:
-        reason = end.finish_reason.encode()
+    def end(self, end: End, stopped: str = "") -> bytes:
+        frame, reason = self._frame, end.finish_reason.encode()
+        close = frame.stopped(stopped) if stopped else frame.close
         chunk = b'%s"","logprobs":null,"finish_reason":"%s"}]%s'
-        return chunk % (self._text, reason, self._frame.close) + self._frame.last(end)
+        return chunk % (self._text, reason, close) + frame.last(end)
 
 
 class CompletionWhole:

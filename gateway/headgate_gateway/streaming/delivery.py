@@ -12,7 +12,8 @@ from headgate_gateway.edge.exchange import Exchange, Headers
 from headgate_gateway.outcome import Outcome
 from headgate_gateway.refusals import Refusal
 from headgate_gateway.request import Request
-from headgate_gateway.streaming.bodies import HEARTBEAT, Names, Stream, Whole
+from headgate_gateway.streaming.bodies import Names, Stream, Whole, heartbeat
+from headgate_gateway.streaming.segmented import Segmented
 from headgate_gateway.streaming.surfaces import Surface
 
 FIXED: Final = "fixed"
@@ -41,7 +42,20 @@ class Delivery:
     """s"""
 
     async def stream(self) -> Refusal | None:
-        """Send what comes, at once. Status and headers wait for the first of it, or a heartbeat."""
+        """Send a stream: in segments where a policy says how. It begins with what comes first."""
+        if self.request.rule.streaming is None:
+            return await self._as_it_comes()
+        return await Segmented(
+            self.call,
+            self.exchange,
+            self.request,
+            self.outcome,
+            begin=self._begin,
+            writer=self._writer,
+            clock=self.clock,
+        ).give()
+
+    async def _as_it_comes(self) -> Refusal | None:
         call, exchange, timeline = self.call, self.exchange, self.request.timeline
         stream: Stream | None = None
         opening = b""  # what comes first, until it leaves together with something
@@ -53,14 +67,15 @@ class Delivery:
             if isinstance(event, Failed):
                 return event.refusal
             if stream is None:
-                stream = self._start()
+                self._begin()
+                stream = self._writer()
                 opening = stream.opening()
             if isinstance(event, End):
                 self.outcome.end = event
                 exchange.finish(opening + stream.end(event))
                 return None
             if isinstance(event, Waiting):
-                await exchange.send(HEARTBEAT)
+                await exchange.send(heartbeat(event))
                 continue
             if timeline.first_text is None:
                 timeline.first_text = self.clock()
@@ -95,10 +110,12 @@ class Delivery:
             if kept > MOST_KEPT:
                 call.stop(INVALID.refusal)
 
-    def _start(self) -> Stream:
+    def _begin(self) -> None:
         self.outcome.status = 200
         name = (b"x-request-id", self.exchange.id.encode())
         self.exchange.start(200, [*EVENT_STREAM, name, *self.labels()])
+
+    def _writer(self) -> Stream:
         assert self.surface.stream is not None  # noqa: S101 - its requests cannot ask for one
         return self.surface.stream(self._names(), self.request.asked)
 

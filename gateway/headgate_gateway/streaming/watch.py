@@ -1,0 +1,115 @@
+"""What is seen of a stream while it is given: how soon, how evenly, and what it took back.
+
+Retractions and confident starts are found by a few English phrases at the start of segments. That
+is a heuristic: it compares models, prompts and routes with each other, and judges no answer.
+"""
+
+import re
+from typing import Final, Literal, TypeAlias
+
+from headgate_gateway.calls.events import End, Event, Text, ToolCall
+from headgate_gateway.metrics import Metrics
+from headgate_gateway.request import Request
+from headgate_gateway.streaming.segments import Cause
+
+Ending: TypeAlias = Literal["complete", "stopped", "broken", "left"]
+"""`left`: the client did."""
+
+LOOKED_AT: Final = 64
+"""Characters of a segment's start."""
+_QUOTES: Final = r"[\s*_>\"'(#-]{0,8}"
+_MEANS: Final = re.compile(r"\w")
+_RETRACTS: Final = re.compile(
+    rf"{_QUOTES}(?:correction\b|scratch that\b|(?:sorry|apologies|oops)[,.!]? "
+    r"(?:i was|i made|that was|that is|that's|my)\b|i was wrong\b|i misspoke\b|i made an? "
+    r"(?:mistake|error)\b|i (?:must|need to|have to) correct\b|let me correct\b|"
+    r"(?:actually|wait)[,.]? (?:no|that is|that's|i was)\b)",
+    re.IGNORECASE,
+)
+_ASSERTS: Final = re.compile(
+    rf"{_QUOTES}(?:yes|no|true|false|correct|incorrect|right|wrong|definitely|certainly|absolutely|"
+    r"of course|the (?:answer|result|solution|value) is)\b",
+    re.IGNORECASE,
+)
+_ABORTS: Final = ((1, "0"), (2, "1"), (10, "2-9"))
+
+
+def retracts(text: str) -> bool:
+    """Say whether a segment begins like one that takes back what was said.
+
+    >>> retracts("Actually, no. It is 5."), retracts("**Correction:** 5."), retracts("It is 5.")
+    (True, True, False)
+    """
+    return _RETRACTS.match(text, 0, LOOKED_AT) is not None
+
+
+def asserts(text: str) -> bool:
+    """Say whether a first segment begins with a verdict or a result.
+
+    >>> [asserts(text) for text in ("Yes, it does.", "The answer is 4.", "Nobody knows.")]
+    [True, True, False]
+    """
+    return _ASSERTS.match(text, 0, LOOKED_AT) is not None
+
+
+class Watch:
+    """Told of every segment when it is given; costs about a microsecond each."""
+
+    __slots__ = ("asserted", "causes", "ending", "first", "gaps", "last", "retracted", "segments")
+
+    def __init__(self) -> None:
+        self.segments = 0
+        self.causes: dict[Cause, int] = {}
+        """Why those that are text ended where they did."""
+        self.first: float | None = None
+        """When the first one was given that means something: a word, or a tool's call."""
+        self.last: float | None = None
+        self.gaps: list[float] = []
+        """s between one segment and the next, each."""
+        self.asserted = self.retracted = False
+        self.ending: Ending = "left"  # until it is known to be another
+
+    def given(self, segment: Event, now: float) -> None:
+        self.segments += 1
+        if self.last is not None:
+            self.gaps.append(now - self.last)
+        self.last = now
+        if isinstance(segment, Text):
+            text = segment.text
+            if self.first is None:
+                if _MEANS.search(text) is not None:
+                    self.first, self.asserted = now, asserts(text)
+            elif not self.retracted:
+                self.retracted = retracts(text)
+        elif self.first is None and isinstance(segment, ToolCall):
+            self.first = now
+
+
+def tell(metrics: Metrics, request: Request, watch: Watch, end: End | None) -> None:
+    """Add one stream to the metrics, once it is over."""
+    namespace = request.credential.tenant.namespace
+    labels = (namespace, request.label)
+    streams = metrics.streams
+    streams.ended.of(*labels, watch.ending).add()
+    for cause, count in watch.causes.items():
+        streams.segments.of(*labels, cause).add(count)
+    if watch.first is not None:
+        seconds = watch.first - request.timeline.started
+        streams.first_seconds.of(*labels).observe(seconds)
+    gaps = streams.gap_seconds.of(*labels)
+    for gap in watch.gaps:
+        gaps.observe(gap)
+    if watch.ending == "left":
+        far = next((word for most, word in _ABORTS if watch.segments < most), "10+")
+        streams.aborts.of(*labels, far).add()
+    signals = streams.signals
+    if watch.retracted:
+        signals.of(*labels, "retraction").add()
+    if watch.asserted:
+        signals.of(*labels, "confident_start").add()
+        if watch.ending != "left" and (watch.retracted or not _complete(end)):
+            signals.of(*labels, "confidence_mismatch").add()
+
+
+def _complete(end: End | None) -> bool:
+    return end is not None and end.finish_reason in {"stop", "tool_calls"}
