@@ -18,7 +18,7 @@ help: ## list the targets
 	  { echo "installing python3-venv"; apt-get update -qq && apt-get install -y -qq python3-venv; }
 	@echo "installing the pinned Python packages into .venv"
 	@python3 -m venv .venv
-	@$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r requirements/dev.txt -r requirements/build.txt
+	@$(BIN)/pip install -q --disable-pip-version-check --no-deps --require-hashes -r requirements/dev.txt -r requirements/build.txt
 	@$(BIN)/pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
