@@ -15,6 +15,7 @@ from headgate_gateway.calls.adapter import Sampling, Task
 from headgate_gateway.calls.call import Ask, Backends, Call, Patience
 from headgate_gateway.calls.deadline import Deadline, deadline
 from headgate_gateway.calls.events import End, Event, Failed, Text, Waiting
+from headgate_gateway.calls.source import Source
 from headgate_gateway.calls.traffic import Traffic
 from headgate_gateway.refusals import Refusal
 from headgate_gateway.routing.pods import Pod, Pods, Pool
@@ -233,7 +234,7 @@ class Ground:
         self._patches.close()
 
 
-async def following(call: Call) -> Event:
+async def following(call: Source) -> Event:
     """Wait for the next event."""
     while (event := call.take()) is None:
         await call.news()

@@ -18,13 +18,14 @@ _SCRIPTS: Final = {
     "hi": re.compile("[\u0900-\u097f]"),
     "th": re.compile("[\u0e00-\u0e7f]"),
     "el": re.compile("[\u0370-\u03ff]"),
-    "uk": re.compile("[іїєґІЇЄҐ]"),
     "ru": re.compile("[\u0400-\u04ff]"),
 }
 """Letters that are enough to tell, in this order: Japanese has Chinese signs, and no Chinese text
 has Japanese ones."""
-_SHARE: Final = 0.1
-"""Of the letters that must be of a script: a Greek sign makes no Greek text."""
+_UKRAINIAN: Final = re.compile("[\u0404\u0406\u0407\u0454\u0456\u0457\u0490\u0491]")
+"""Letters that Russian has not."""
+_SHARE: Final = 0.2
+"""Of the letters that must be of a script: a Greek word makes no Greek text."""
 _WORDS: Final = {
     "en": "the and is are of to that what how you with for this from can not please write have",
     "de": "der die das und ist nicht ein eine wie was ich mit für auf den dem zu von bitte sind",
@@ -69,7 +70,7 @@ def language(text: str) -> str:
         letters = sum(map(str.isalpha, text))
         for code, script in _SCRIPTS.items():
             if len(script.findall(text)) > letters * _SHARE:
-                return code
+                return "uk" if code == "ru" and _UKRAINIAN.search(text) else code
     scores: dict[str, float] = {}
     for word in _WORD.findall(text.lower()):
         codes = _BY_WORD.get(word, ())

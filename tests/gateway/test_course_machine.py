@@ -1,0 +1,179 @@
+"""Whatever models and policies do: one answer at most, each route once, on time, nothing left."""
+
+import asyncio
+
+from hypothesis import given, settings, strategies as st
+
+from headgate_api.snapshot import (
+    DeadlineBody,
+    FallbackBody,
+    GenerationBody,
+    RetryBody,
+    RouteBody,
+    RouteRule,
+    Target,
+    VerifierBody,
+)
+
+from .courses import NAME, STOPPED, Field, Told
+from .virtual import Server, run
+
+MODELS = ("one", "two", "judge")
+TRIGGERS = ("Error", "Timeout", "Saturated", "Rejected")
+FAST = DeadlineBody(total=10.0, stream=10.0, first_segment=3.0, idle_token=2.0, reserve=0.5)
+CAP = 16
+
+scripts = st.lists(
+    st.sampled_from(
+        [
+            "{m} end",
+            "0.5 {m} 0.5 {m}-more end",
+            "{m} yes end",
+            '{"{m}":1} end',
+            "=0.9 end",
+            "cut",
+            "{m} cut",
+            "!500",
+            "!429",
+            "!503/1",
+            "error",
+            "nonsense",
+            "head",
+            "",
+            "2 {m} end",
+            "{m} 1 " * 12,
+        ]
+    ),
+    min_size=1,
+    max_size=3,
+)
+accepts = st.sampled_from(
+    [
+        None,
+        "answer.text.contains('yes')",
+        "answer.outputTokens > 1",
+        "answer.schemaValid",
+        "answer.verifier.score > 0.5",
+        "!answer.refused && answer.finishReason == 'stop'",
+    ]
+)
+MOMENT = st.one_of(st.none(), st.floats(0.0, 9.0))
+WHEN = ("request.hasTools", "request.turns == 1", "request.stream", "request.inputTokens < 100")
+
+
+@st.composite
+def policies(draw: st.DrawFn) -> RouteBody:
+    count = draw(st.integers(1, 4))
+    entries = draw(st.integers(1, count))
+    cascade = entries > 1 and draw(st.booleans())
+    names = [f"route-{number}" for number in range(count)]
+    rules = []
+    for number, name in enumerate(names):
+        accept = draw(accepts)
+        last = number == entries - 1
+        if cascade and number < entries:
+            accept = None if last else accept or "answer.text.contains('yes')"
+        fallback = draw(
+            st.lists(
+                st.builds(
+                    FallbackBody,
+                    route=st.sampled_from(names),
+                    triggers=st.lists(st.sampled_from(TRIGGERS), min_size=1, unique=True).map(
+                        tuple
+                    ),
+                ),
+                max_size=3,
+            )
+        )
+        fixed = number >= entries and draw(st.integers(0, 5)) == 0
+        target = draw(st.sampled_from(MODELS[:2]))
+        rules.append(
+            RouteRule(
+                name=name,
+                fallback_only=number >= entries,
+                when=None if number >= entries or last else draw(st.sampled_from(WHEN)),
+                accept_when=None if fixed else accept,
+                targets=() if fixed else (Target(model=target),),
+                respond="fixed" if fixed else None,
+                verifier=VerifierBody(model="judge"),
+                generation=GenerationBody(
+                    temperature=draw(st.sampled_from([None, 0.0, 1.0])),
+                    cap_max_output_tokens=draw(st.sampled_from([None, 8])),
+                ),
+                fallback=() if fixed else tuple(fallback),
+            )
+        )
+    return RouteBody(
+        models=(NAME,),
+        architecture="Cascade" if cascade else "Router",
+        routes=tuple(rules),
+        deadlines=FAST,
+        retries=RetryBody(max_attempts=draw(st.integers(1, 2))),
+    )
+
+
+@settings(max_examples=300)
+@given(
+    policy=policies(),
+    played=st.fixed_dictionaries(dict.fromkeys(MODELS, scripts)),
+    wishes=st.tuples(st.booleans(), st.booleans()),
+    ends=st.tuples(MOMENT, MOMENT),
+)
+def test_a_course_keeps_its_promises(
+    policy: RouteBody,
+    played: dict[str, list[str]],
+    wishes: tuple[bool, bool],
+    ends: tuple[float | None, float | None],
+) -> None:
+    (stream, wants_json), (leaves, stops) = wishes, ends
+    servers = {
+        model: [Server([script.replace("{m}", model) for script in some])]
+        for model, some in played.items()
+    }
+
+    async def main() -> None:
+        more = {"response_format": {"type": "json_object"}} if wants_json else {}
+        async with Field(policy, servers) as field:
+            entered = field.entered(stream=stream, max_tokens=CAP, **more)
+            if entered is None:
+                return  # a bare call
+            request, course = entered
+            loop = asyncio.get_running_loop()
+            began = loop.time()
+            if stops is not None:
+                timer = loop.call_later(stops, course.stop, STOPPED)
+            reading = asyncio.create_task(field.read(request, course))
+            if leaves is not None:
+                await asyncio.wait([reading], timeout=leaves)
+                reading.cancel()
+                await asyncio.gather(reading, return_exceptions=True)
+            else:
+                await reading
+            if stops is not None:
+                timer.cancel()
+            assert loop.time() - began <= 9.5 + 1e-6
+            assert request.decision is not None
+            stages = request.decision.stages
+            routes = [stage.route for stage in stages]
+            assert len(set(routes)) == len(routes)
+            shown = [stage for stage in stages if stage.result in {"given", "accepted"}]
+            assert len(shown) <= 1
+            spent = [each.usage.output_tokens for each in request.timeline.attempts if each.usage]
+            assert sum(spent) <= len(routes) * (CAP + 64)
+            assert request.task is None or request.task.sampling.max_tokens <= CAP
+            assert 1 >= sum(stage.repair for stage in stages)
+            if not reading.cancelled():
+                _check(reading.result(), stream)
+
+    def _check(told: Told, stream: bool) -> None:
+        models = {word.split("-")[0] for word in told.text.split()} & set(MODELS)
+        assert len(models) <= 1
+        if told.code == "ok":
+            last = told.stages[-1]
+            assert last.result in {"given", "accepted"}
+            assert last.model in models | {last.model}
+            assert not told.text.startswith("fixed") or told.end is not None
+        elif not stream:
+            assert "" == told.text
+
+    run(main)
