@@ -48,3 +48,17 @@ def test_a_rule_means_what_google_says_that_it_means(
     rule = compile_rule(ours, WHEN, headers=HEADERS)
     assert said is rule.explain(features).outcome
     assert (said is True) is rule.holds(features)
+
+
+@settings(max_examples=300)
+@given(expressions(deep=3), features())
+def test_what_is_said_of_a_rule_beforehand_is_true_of_every_request(
+    expression: str, features: SimpleNamespace
+) -> None:
+    ours = expression.replace("dyn(", "(")
+    checked = check(ours, WHEN, headers=HEADERS)
+    assume(isinstance(checked, Checked))
+    holds = compile_rule(ours, WHEN, headers=HEADERS).holds(features)
+    event(f"constant: {checked.constant}")
+    assert checked.constant in (None, holds)
+    assert (checked.remark is None) == (checked.constant is None)

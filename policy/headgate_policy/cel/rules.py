@@ -106,7 +106,8 @@ class Rules:
         left = self._all
         for value, masks, others in self._index:
             left &= masks.get(value(features), others)
-        for index, holds in self._chains.get(left) or self._chain(left):
+        chain = self._chains.get(left)
+        for index, holds in self._chain(left) if chain is None else chain:
             if holds(features):
                 return index
         return None
