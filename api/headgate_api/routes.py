@@ -104,10 +104,9 @@ class Context(ApiModel):
     """Refuse: a longer prompt is an error, context_length_exceeded. Truncate: parts of it are left
     out by the rules below, and it is an error where they do not suffice."""
     keep_turns: Annotated[int, Field(ge=1, le=1000)] | None = None
-    """Turns that stay, counted from the last message of the user. Absent: the last one."""
+    """Turns that stay, the last ones. A turn begins with a message of the user. Absent: 1."""
     max_tokens_per_source: Tokens | None = None
-    """Longest part of the prompt that one source of evidence may have; the rest of it is left out.
-    Absent: no limit."""
+    """Longest text of one source of evidence; the rest of it is left out. Absent: no limit."""
     drop_first: Annotated[tuple[Droppable, ...], ordered(1, 3)] = ()
     """What is left out, and in which order. Absent: ToolOutput, Evidence, History."""
 
@@ -118,10 +117,10 @@ class Verifier(ApiModel):
     model_ref: ModelRef
     """Its ModelDeployment, by metadata.name."""
     instructions_key_ref: KeyRef | None = None
-    """The entry of a ConfigMap that tells it what a good answer is. Absent: that the answer is
-    right, complete and to the point."""
+    """The entry of a ConfigMap that tells it what a good answer is, and to reply with one number
+    from 0 to 1. Absent: one that responds to the question and is likely to be right."""
     max_output_tokens: Tokens = 64
-    """Length of what it writes; the score is the first number in it."""
+    """Length of its reply. A reply that is not one number from 0 to 1 is no score."""
 
 
 class Fallback(ApiModel):
@@ -132,8 +131,9 @@ class Fallback(ApiModel):
     triggers: Annotated[
         tuple[Literal["Error", "Timeout", "Saturated", "Rejected"], ...], distinct(1, 4)
     ]
-    """Error: no model server could answer. Timeout: none answered in time. Saturated: all of them
-    have as much as they can take. Rejected: the answer did not fulfil acceptWhen."""
+    """Error: the model failed, or the prompt is too long for it. Timeout: it did not answer in
+    time. Saturated: no pod of it is ready, or all have as much as they can take. Rejected: its
+    answer did not fulfil acceptWhen."""
 
 
 _READS_SCORE: Final = "self.acceptWhen.contains('answer.verifier')"
@@ -206,5 +206,5 @@ class Route(ApiModel):
     verifier: Verifier | None = None
     """A model that gives the answer a score for acceptWhen."""
     fallback: Annotated[tuple[Fallback, ...], ordered(1, 8)] = ()
-    """Where a request goes on when this route has failed; the first that names the failure counts.
-    In a Cascade the next stage comes after them."""
+    """Where a request goes on when this route has failed: to the first that names the failure and
+    was not tried yet. In a Cascade the next stage comes after them."""

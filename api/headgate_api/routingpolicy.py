@@ -28,12 +28,11 @@ class Stickiness(ApiModel):
 
     key: StickinessKey = "Session"
     """Session: the requests of one session, by the header. User: those of one user. Tenant: those
-    of one tenant. None: every request is dealt anew. A request without a session or a user is dealt
-    by its user, else by its tenant's key."""
+    of one tenant. None: every request is dealt anew, as is one without a session or a user."""
     header: HeaderName = "x-session-id"
     """The header that names the session."""
     ttl: Annotated[Duration, *between("1m", "168h")] = Duration("1h")
-    """How long after its last request a session keeps its side."""
+    """How long it stays on its side, at most; then it is dealt anew."""
 
 
 # The API server reckons with the longest string where a rule looks into a filtered list, so these

@@ -1,5 +1,6 @@
 """Manifests that the tests of the API share."""
 
+import re
 from pathlib import Path
 from typing import Any, Final
 
@@ -8,6 +9,13 @@ import yaml
 HERE: Final = Path(__file__).parent
 EXAMPLES: Final = sorted((HERE.parents[1] / "examples").rglob("*.yaml"))
 OURS: Final = "headgate.dev/v1alpha1"
+MANUAL: Final = [
+    (page, block)
+    for page in sorted((HERE.parents[1] / "docs").glob("*.md"))
+    for block in re.findall(r"^```yaml\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+    if block.startswith(f"apiVersion: {OURS}\n")
+]
+"""Whole manifests in pages of the manual."""
 
 Manifest = dict[str, Any]
 

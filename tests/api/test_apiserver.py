@@ -13,7 +13,7 @@ from headgate_api.kinds import KINDS, parse, unknown_fields
 from headgate_cluster.errors import ClusterError
 
 from .conftest import Server
-from .manifests import COMPLETE, EXAMPLES, HERE, MINIMAL, Manifest, name_of
+from .manifests import COMPLETE, EXAMPLES, HERE, MANUAL, MINIMAL, Manifest, name_of
 
 pytestmark = pytest.mark.apiserver
 
@@ -165,6 +165,12 @@ class TestGitOps:
             ]
 
         assert versions() == versions()
+
+    @pytest.mark.parametrize(("page", "manifest"), MANUAL, ids=name_of)
+    def test_a_manifest_of_the_manual_applies_as_it_stands(
+        self, kubectl: Kubectl, page: Path, manifest: str
+    ) -> None:
+        kubectl("apply", "--server-side", "--warnings-as-errors", "-f", "-", stdin=manifest)
 
     @pytest.mark.parametrize("manifest", COMPLETE, ids=name_of)
     def test_every_field_stays_as_written(self, kubectl: Kubectl, manifest: Manifest) -> None:
