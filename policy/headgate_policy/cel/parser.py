@@ -18,7 +18,9 @@ DEEPEST: Final = 32
 
 INT: Final = range(-(2**63), 2**63)
 
-_LEVELS: Final = (("||",), ("&&",), ("<", "<=", ">", ">=", "==", "!=", "in"), ("+", "-"), "*/%")
+_SIGNS: Final = (("||",), ("&&",), ("<", "<=", ">", ">=", "==", "!=", "in"), ("+", "-"), "*/%")
+_LEVELS: Final = {sign: level for level, signs in enumerate(_SIGNS) for sign in signs}
+"""The higher the level, the tighter a sign binds."""
 _HABITS: Final = {"and": "&&", "or": "||", "not": "!", "True": "true", "False": "false"}
 
 
@@ -97,11 +99,12 @@ class _Parser:
         self._open -= 1
         return node
 
-    def _binary(self, level: int) -> Node:
-        if level == len(_LEVELS):
-            return self._unary()
-        node = self._binary(level + 1)
-        while sign := self._take(*_LEVELS[level]):
+    def _binary(self, lowest: int) -> Node:
+        """Read what is joined by signs of a level that is not below `lowest`."""
+        node = self._unary()
+        while (level := _LEVELS.get(self._peek.text, -1)) >= lowest:
+            sign = self._peek
+            self._next += 1
             other = self._binary(level + 1)
             if sign.text in ("&&", "||") and isinstance(node, Call) and node.function == sign.text:
                 depth = max(node.depth, _deeper(sign.start, other))
