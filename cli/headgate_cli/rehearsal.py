@@ -6,7 +6,7 @@ through a gateway's own stages, up to where a model server would be asked.
 
 import time
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
 import msgspec
@@ -14,7 +14,7 @@ import msgspec
 from headgate_api.errors import TerminalError
 from headgate_api.snapshot import Entry, Pointer
 from headgate_cli.local import models
-from headgate_cli.manifests.judging import judge
+from headgate_cli.validate import checks
 from headgate_gateway.calls.call import Patience
 from headgate_gateway.edge.exchange import Head
 from headgate_gateway.edge.heads import OURS, learn
@@ -63,10 +63,10 @@ async def rehearse(paths: Sequence[str], region: str, asked: Asked) -> Explanati
         Wrong: the request cannot be read, or its tenant, key or model is not there.
         TerminalError: something in the files is wrong; the message has a line for each finding.
     """
-    judged = await judge(paths, region)
-    if judged.findings:
-        raise TerminalError("nothing is explained:\n" + "\n".join(map(str, judged.findings)))
-    gateway = await _gateway(judged.entries, region)
+    checked = checks()(paths, region, datetime.now(UTC))
+    if checked.findings:
+        raise TerminalError("nothing is explained:\n" + "\n".join(map(str, checked.findings)))
+    gateway = await _gateway(checked.entries, region)
     tables = gateway.snapshots.tables
     request = _request(asked, tables, credential(tables, asked.tenant, asked.key))
     refusal = in_time(request.credential, request.now)

@@ -44,6 +44,7 @@ STOPPED: Final = frozenset(
     }
 )
 """Ends of an attempt whose model server was still at work: it was stopped."""
+FIRST: Final = frozenset({0})
 _ENCODER: Final = msgspec.json.Encoder()
 
 
@@ -121,7 +122,7 @@ class Teller:
         line = _ENCODER.encode(facts) + b"\n"
         if self.write is not None:
             self.write(line)
-        self.ring.keep(record(request, line))
+        self.ring.keep(record(request, outcome.watch, line))
         if self.tracing.collector is not None:
             head = request.head
             self.tracing.end(
@@ -131,12 +132,15 @@ class Teller:
     def _tell_call(self, request: Request, call: Source, outcome: Outcome, facts: Facts) -> None:
         attempts = request.timeline.attempts
         facts.attempts = len(attempts)
-        if call.last is None:
+        if not attempts:
             return
         if len(attempts) > 1:
             started = request.timeline.started
             facts.tries = tuple(try_of(attempt, started) for attempt in attempts)
-        self._count_attempts(request, outcome, attempts)
+        shown = call.last.record if call.last is not None and outcome.end is not None else None
+        self._count_attempts(request, outcome, attempts, shown)
+        if call.last is None:
+            return  # a fixed answer, after models that failed
         last = call.last.record
         facts.cohort, facts.pod = last.cohort.name, last.pod
         identity, body = request.model.identity, request.model.body
@@ -170,15 +174,22 @@ class Teller:
             self.metrics.context_dropped.of(*labels, kind).add(parts)
         self.metrics.context_dropped_tokens.of(*labels).add(fitted.dropped_tokens)
 
-    def _count_attempts(self, request: Request, outcome: Outcome, attempts: list[Attempt]) -> None:
-        metrics, identity = self.metrics, request.model.identity
-        namespace, model = identity.namespace, identity.name
-        first_text = request.timeline.first_text
-        before: Attempt | None = None  # the newest that was no hedge
-        for attempt in attempts:
+    def _count_attempts(
+        self, request: Request, outcome: Outcome, attempts: list[Attempt], shown: Attempt | None
+    ) -> None:
+        metrics, first_text = self.metrics, request.timeline.first_text
+        of = request.route if request.route is not None else request.model
+        namespace, begun = of.identity.namespace, _begun(request)
+        before: Attempt | None = None  # the newest of the same call that was no hedge
+        for number, attempt in enumerate(attempts):
             result, cohort = attempt.result, attempt.cohort
+            model = attempt.model or request.model.identity.name
+            if number in begun:
+                before = None
+            usage = attempt.usage
+            if usage is None and result == OK and outcome.end is not None:
+                usage = outcome.end.usage
             metrics.attempts.of(namespace, model, cohort.variant, result).add()
-            answered = result == OK
             failed = result.startswith("upstream") and result != Code.UPSTREAM_REFUSED
             count(
                 self.feedback.of(namespace, model, cohort.name),
@@ -186,8 +197,12 @@ class Teller:
                 first_token=first_text - request.timeline.started
                 if attempt.first_text is not None and first_text is not None
                 else None,
-                usage=outcome.end.usage if answered and outcome.end is not None else None,
+                usage=usage,
             )
+            if usage is not None and attempt is not shown:
+                cohort_labels = (namespace, model, cohort.variant)
+                metrics.tokens.of(*cohort_labels, "input").add(usage.input_tokens)
+                metrics.tokens.of(*cohort_labels, "output").add(usage.output_tokens)
             if result in STOPPED:
                 cause = outcome.code or OK if result == "cancelled" else result
                 metrics.cancellations.of(cause).add()
@@ -227,7 +242,7 @@ def facts_of(request: Request, outcome: Outcome, timeline: Timeline, seconds: fl
         identity = model.identity
         facts.namespace, facts.model = identity.namespace, identity.name
     if request.route is not None:
-        facts.route = request.route.identity.name
+        facts.namespace, facts.route = request.route.identity.namespace, request.label
     if model is not None or request.route is not None:
         facts.public_name = request.asked.model  # a name of ours, as it led somewhere
         facts.stream = request.asked.streams
@@ -269,6 +284,16 @@ def _count_answer(served: Served, outcome: Outcome, timeline: Timeline, facts: F
             served.genai.per_token.observe(pace)
 
 
+def _begun(request: Request) -> frozenset[int]:
+    """Find the attempts that began a call of their own, by number: they repeat nothing."""
+    if request.plan is None:
+        return FIRST
+    attempts = request.timeline.attempts
+    answered = (n for n, attempt in enumerate(attempts, 1) if attempt.usage is not None)
+    stages = request.plan.decision.stages
+    return frozenset((*answered, *(stage.attempts[0] for stage in stages)))
+
+
 def _since(request: Request, result: str) -> float | None:
     """From when on a stopped attempt was of no use. None: it was stopped at that very moment."""
     if result == "cancelled":
@@ -280,4 +305,12 @@ def try_of(attempt: Attempt, started: float) -> Try:
     ended = attempt.started if attempt.ended is None else attempt.ended
     ms = round((ended - attempt.started) * 1000, 1)
     at_ms = round((attempt.started - started) * 1000, 1)
-    return Try(pod=attempt.pod, result=attempt.result, ms=ms, at_ms=at_ms, hedge=attempt.hedge)
+    return Try(
+        pod=attempt.pod,
+        result=attempt.result,
+        ms=ms,
+        at_ms=at_ms,
+        hedge=attempt.hedge,
+        model=attempt.model,
+        output_tokens=None if attempt.usage is None else attempt.usage.output_tokens,
+    )

@@ -58,6 +58,7 @@ def explain(record: Record) -> Explanation:
         body, decided = record.route.body, DECIDED.decode(record.decided)
         found.rules = rules_of(body, decided)
         found.stages = stages_of(decided, record.started)
+        found.segments = decided.segments
         _settle(found)
     return found
 

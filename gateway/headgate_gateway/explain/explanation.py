@@ -9,6 +9,8 @@ import msgspec
 
 from headgate_api.snapshot import Trigger
 from headgate_gateway.routing.decision import Result, Why
+from headgate_gateway.streaming.segments import Cause
+from headgate_gateway.streaming.watch import Ending
 
 Matched: TypeAlias = Literal["yes", "no", "error", "not reached", "fallback only"]
 """Whether a route took the request. `not reached`: one before it did, or nobody came so far."""
@@ -100,6 +102,22 @@ class Attempt(Part, kw_only=True):
     took_ms: float
 
 
+class Segments(Part, kw_only=True):
+    """How the text of a stream was given."""
+
+    count: int
+    ending: Ending
+    first_ms: float | None = None
+    """After the request's arrival: the first with a meaning."""
+    longest_gap_ms: float | None = None
+    causes: dict[Cause, int] = {}
+    """Why those of text ended where they did."""
+    retracts: bool = False
+    """One seems to take back what was said. A guess."""
+    asserts: bool = False
+    """The first seems to be a verdict. A guess."""
+
+
 class Budgets(Part, kw_only=True):
     """What the request was allowed."""
 
@@ -160,6 +178,8 @@ class Explanation(Part, kw_only=True):
     rules: tuple[Rule, ...] = ()
     stages: tuple[Stage, ...] = ()
     attempts: tuple[Attempt, ...] = ()
+    segments: Segments | None = None
+    """Missing: it was no stream in segments."""
     budgets: Budgets
     outcome: Outcome | None = None
     timings: Timings | None = None

@@ -11,9 +11,11 @@ from typing import Any, Final, NamedTuple, TypeAlias
 import msgspec
 
 from headgate_gateway.calls.deadline import Deadline
+from headgate_gateway.explain.explanation import Segments
 from headgate_gateway.request import Request
 from headgate_gateway.routing.decision import Decision, Stage
 from headgate_gateway.routing.tables import Route
+from headgate_gateway.streaming.watch import Watch
 
 CLIP: Final = 64
 """Characters of a value that a client wrote: enough to see why a rule matched, and no text."""
@@ -48,10 +50,17 @@ class Decided(msgspec.Struct, array_like=True):
     errors: dict[int, str]
     words: Words
     stages: list[Stage]
+    segments: Segments | None
 
 
-def record(request: Request, line: bytes) -> Record:
-    """Take down what a request that has ended came to."""
+def record(request: Request, watch: Watch | None, line: bytes) -> Record:
+    """Take down what a request came to.
+
+    Args:
+        request: as it was left.
+        watch: what was seen of its stream.
+        line: the log's.
+    """
     timeline, decision = request.timeline, request.decision
     task = getattr(request, "task", None)
     return Record(
@@ -62,12 +71,31 @@ def record(request: Request, line: bytes) -> Record:
         getattr(request, "deadline", None),
         None if task is None else task.sampling.max_tokens,
         request.route,
-        b"" if decision is None else _ENCODER.encode(decided(decision)),
+        b"" if decision is None else _ENCODER.encode(decided(decision, watch, timeline.started)),
     )
 
 
-def decided(decision: Decision) -> Decided:
-    return Decided(decision.rule, dict(decision.errors), clipped(decision.words), decision.stages)
+def decided(decision: Decision, watch: Watch | None = None, started: float = 0.0) -> Decided:
+    """Take down a decision, and what was seen of the stream that began to be asked at `started`."""
+    return Decided(
+        decision.rule,
+        dict(decision.errors),
+        clipped(decision.words),
+        decision.stages,
+        None if watch is None else _segments(watch, started),
+    )
+
+
+def _segments(watch: Watch, started: float) -> Segments:
+    return Segments(
+        count=watch.segments,
+        ending=watch.ending,
+        first_ms=None if watch.first is None else round((watch.first - started) * 1000, 3),
+        longest_gap_ms=round(max(watch.gaps) * 1000, 3) if watch.gaps else None,
+        causes=watch.causes,
+        retracts=watch.retracted,
+        asserts=watch.asserted,
+    )
 
 
 def clipped(words: Mapping[str, object]) -> Words:

@@ -24,7 +24,7 @@ def so_far(request: Request, now: float) -> Explanation:
     facts.stages_ms = {
         name: round((ended - before) * 1000, 3) for (_, before), (name, ended) in pairwise(times)
     }
-    return explain(record(request, msgspec.json.encode(facts)))
+    return explain(record(request, None, msgspec.json.encode(facts)))
 
 
 def rehearsed(request: Request, refusal: Refusal | None) -> Explanation:

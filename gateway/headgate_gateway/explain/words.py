@@ -26,6 +26,12 @@ RESULT: Final = {
     "skipped": "not asked",
     "stopped": "stopped",
 }
+ENDING: Final = {
+    "complete": "complete",
+    "stopped": "stopped where it could be",
+    "broken": "broken off",
+    "left": "the client left",
+}
 
 
 def words(found: Explanation) -> str:
@@ -35,6 +41,7 @@ def words(found: Explanation) -> str:
         _policy(found),
         _stages(found),
         _attempts(found),
+        _segments(found),
         _budgets(found),
         _timings(found),
     )
@@ -173,6 +180,22 @@ def _attempt(attempt: Attempt) -> str:
     hedge = ", as a hedge" if attempt.hedge else ""
     times = f"from {_ms(attempt.began_ms)}, for {_ms(attempt.took_ms)}"
     return f"{attempt.pod}{hedge}: {attempt.result}, {times}"
+
+
+def _segments(found: Explanation) -> Iterator[str]:
+    segments = found.segments
+    if segments is None:
+        return
+    yield "Segments:"
+    first = f", the first after {_ms(segments.first_ms)}" if segments.first_ms is not None else ""
+    gap = segments.longest_gap_ms
+    longest = f", the longest gap {_ms(gap)}" if gap is not None else ""
+    yield f"  {segments.count}{first}{longest}; {ENDING[segments.ending]}"
+    if segments.causes:
+        causes = ", ".join(f"{cause} {count}" for cause, count in segments.causes.items())
+        yield f"  ended by: {causes}"
+    if segments.retracts:
+        yield "  one seems to take back what was said"
 
 
 def _budgets(found: Explanation) -> Iterator[str]:
