@@ -195,7 +195,7 @@ async def test_a_route_s_name_is_a_label(start: Start) -> None:
     running = await start(saying("Hi"), entries=policy())
     await ask(running)
 
-    assert 'region="here",route="front",variant="bf16"' in told(running)
+    assert 'region="here",route="front/all",variant="bf16"' in told(running)
 
 
 async def test_retries_are_counted_by_what_went_wrong_before(start: Start) -> None:

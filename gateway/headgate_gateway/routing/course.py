@@ -130,6 +130,8 @@ class Course:
         stage = self._decision.stages[-1]
         if isinstance(event, End):
             stage.usage = event.usage
+            if self.last is not None:
+                self.last.record.usage = event.usage
         elif self._stage is not None:
             self._finish(stage, "failed", event.refusal.code)
         if self._stage is not None:

@@ -97,7 +97,7 @@ class Trial:
         if isinstance(verdict, Refusal):
             return Trouble(verdict)
         if rule.respond is not None:
-            request.model = LATER
+            request.model, request.fitted = LATER, None  # no model is asked any more
             return Given((Text(rule.respond), End("stop", NOTHING)))
         task = await self._prepare()
         if isinstance(task, Refusal):

@@ -22,6 +22,10 @@ class Try(msgspec.Struct, kw_only=True, omit_defaults=True):
     at_ms: float = 0.0
     """When it began, after the request's arrival."""
     hedge: bool = False
+    model: str = ""
+    """ModelDeployment, where the request may go to several."""
+    output_tokens: int | None = None
+    """Of its answer, shown or not, where the request may go to several."""
 
 
 class Facts(msgspec.Struct, kw_only=True, omit_defaults=True, tag_field="event", tag="request"):
@@ -53,7 +57,7 @@ class Facts(msgspec.Struct, kw_only=True, omit_defaults=True, tag_field="event",
     public_name: str | None = None
     """What the client called the model. Only once it is known to be a name of ours."""
     route: str | None = None
-    """RoutingPolicy; missing: the name is the ModelDeployment's own."""
+    """RoutingPolicy and its route; missing: the name is the ModelDeployment's own."""
     stream: bool = False
     attempts: int = 0
     tries: tuple[Try, ...] = ()

@@ -79,7 +79,7 @@ def _tell(request: Request, now: float) -> InFlight:
     model = getattr(request, "model", None)
     if model is not None:
         told.namespace, told.model = model.identity.namespace, model.identity.name
-        told.route = request.route.identity.name if request.route is not None else None
+        told.route = request.label if request.route is not None else None
     if timeline.attempts:
         newest = timeline.attempts[-1]
         told.pod, told.hedge = newest.pod, newest.hedge

@@ -141,7 +141,12 @@ def _attempt(told: Told, clock: _Clock, number: int, attempt: Attempt) -> Span:
     }
     if attempt.first_text is not None:
         given[names.RESPONSE_TIME_TO_FIRST_CHUNK] = attempt.first_text - attempt.started
-    if attempt.result == "ok":  # one at most: tokens are told once
+    usage = attempt.usage
+    if usage is not None:  # one of several answers
+        given["headgate.model"] = attempt.model
+        given[names.USAGE_INPUT_TOKENS] = None if usage.estimated else usage.input_tokens
+        given[names.USAGE_OUTPUT_TOKENS] = usage.output_tokens
+    elif attempt.result == "ok":  # the only one: tokens are told once
         # The conventions forbid to tell what is only estimated.
         given[names.USAGE_INPUT_TOKENS] = None if facts.tokens_estimated else facts.input_tokens
         given[names.USAGE_OUTPUT_TOKENS] = facts.output_tokens
