@@ -8,7 +8,6 @@ from functools import partial
 from typing import Any, Final
 
 from headgate_api.snapshot import Cohort, Identity
-from headgate_gateway.calls.call import Call
 from headgate_gateway.calls.fixed import Fixed
 from headgate_gateway.calls.source import Source
 from headgate_gateway.edge.errors import refuse
@@ -22,7 +21,7 @@ from headgate_gateway.outcome import Outcome, Teller
 from headgate_gateway.pipeline import Pipeline
 from headgate_gateway.refusals import PASS, Code, Refusal, Verdict
 from headgate_gateway.request import Request
-from headgate_gateway.routing.asking import ask
+from headgate_gateway.routing.asking import begin
 from headgate_gateway.routing.course import Course
 from headgate_gateway.routing.tables import Tables
 from headgate_gateway.routing.trial import Ground
@@ -147,8 +146,7 @@ class Answer:
             return Course(shared.ground, request, request.plan)
         if request.rule.respond is not None:
             return Fixed(request.rule.respond)
-        whom = ask(request, plain=not request.asked.streams)
-        return Call(shared.ground.backends, whom, request.timeline)
+        return begin(shared.ground.backends, request, plain=not request.asked.streams)
 
     async def _enter(self) -> Verdict | Kept:
         """Let one request with this Idempotency-Key through; from here on it leaves a record."""

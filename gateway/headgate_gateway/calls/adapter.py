@@ -40,6 +40,7 @@ class Form(Struct, frozen=True, kw_only=True):
     arguments: Mapping[str, Check]  # of strict tools, by name
     check: Check | None = None  # of the whole text, as JSON
     hold: bool  # let nothing go before it was checked
+    whole: bool = False  # let nothing go before its end
 
 
 class Task(Struct, frozen=True, kw_only=True):

@@ -69,6 +69,7 @@ class Ask(Struct, frozen=True, kw_only=True):
     outliers: OutlierBody
     id: str  # of the request
     trace: Trace
+    avoid: frozenset[Pod] = frozenset()  # they have failed it: it is a retry
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +145,9 @@ class Call:
         self._retrying = False  # counted among the model's retries
         self._hedge_at: float | None = None
         traffic.active += 1
+        if ask.avoid:
+            self._retrying = True
+            traffic.retrying += 1
         if ask.hedging is not None and not ask.deadline.background:
             traffic.earn(ask.hedging)
             self._hedge_at = self._hedge_time(ask.hedging)
@@ -316,7 +320,7 @@ class Call:
         """Choose another pod than those that failed, and another cohort where that saves time."""
         ask = self._ask
         if self.last is None:
-            return self._pods.pick(self._pods.ready(ask.pool, ask.cohorts), now)
+            return self._pods.pick(self._pods.ready(ask.pool, ask.cohorts), now, avoid=ask.avoid)
         pods = self._pods.ready(ask.pool, ask.cohorts.keys() - self._spent)
         if not pods and self._spent:
             pods = self._pods.ready(ask.pool, self._spent)

@@ -52,7 +52,12 @@ class Deadline(Struct, frozen=True, gc=False):
 
 
 def deadline(
-    policy: DeadlineBody, headers: Mapping[bytes, bytes], now: float, *, stream: bool
+    policy: DeadlineBody,
+    headers: Mapping[bytes, bytes],
+    now: float,
+    *,
+    stream: bool,
+    beat: float = LONGEST,
 ) -> Deadline | Refusal:
     """Find a request's deadline.
 
@@ -62,9 +67,9 @@ def deadline(
         now: when the request arrived.
         stream: the client reads while the model writes. `x-stainless-read-timeout` is then how
             long it bears silence, otherwise how long it waits for the whole answer.
+        beat: s of silence after which the route gives a sign of life.
     """
     seconds, source = (policy.stream if stream else policy.total), "policy"
-    beat = LONGEST
     for name, reader in _READERS:
         value = headers.get(name)
         if value is None:
@@ -76,7 +81,7 @@ def deadline(
             said = f"The header {name.decode()} is {value[:32].decode('ascii', 'replace')!r}"
             return Refusal(Code.INVALID_VALUE, 400, f"{said}; {_SHAPES[name]}.")
         if name == SILENCE and stream:
-            beat = max(0.1, given / 3)
+            beat = min(beat, max(0.1, given / 3))
         elif given < seconds:
             seconds, source = given, name.decode()
     reserve = min(policy.reserve, seconds * SHARE) if source != "policy" else policy.reserve

@@ -93,6 +93,23 @@ class MustCall:
         return ()
 
 
+class Whole:
+    """Holds an answer to its end: until then it may be tried again."""
+
+    def __init__(self) -> None:
+        self._held: list[Event] = []
+        self._kept = 0  # bytes of it
+
+    def take(self, event: Event) -> Sequence[Event]:
+        if isinstance(event, Failed):
+            return (event,)
+        self._held.append(event)
+        self._kept += weight(event)
+        if self._kept > MOST_KEPT:
+            return (INVALID,)
+        return self._held if isinstance(event, End) else ()
+
+
 class ArgumentsFit:
     """Checks the arguments of strict tools. `checks`: by the tool's name."""
 
@@ -178,6 +195,8 @@ def in_form(reader: Reader, form: Form | None, *, in_text: bool) -> Reader:
         filters.append(ArgumentsFit(form.arguments))
     if form.check is not None:
         filters.append(TextFits(form.check, hold=form.hold))
+    if form.whole:
+        filters.append(Whole())
     return Filtered(reader, filters)
 
 

@@ -1,16 +1,32 @@
-"""From what the stages have found out to what a call is asked."""
+"""From what the stages have found out to a call."""
 
-from headgate_gateway.calls.call import Ask
+from msgspec import structs
+
+from headgate_gateway.calls.adapter import Form, Task
+from headgate_gateway.calls.call import Ask, Backends, Call
+from headgate_gateway.calls.source import Source
 from headgate_gateway.request import Request
+from headgate_gateway.streaming.continued import Continued
+
+
+def begin(backends: Backends, request: Request, *, plain: bool) -> Source:
+    """Ask a request's model, by the rules of its route. `plain`: as in `ask`."""
+    whom = ask(request, plain=plain)
+    how = request.rule.streaming
+    if how is not None and how.on_upstream_loss == "Continue" and not whom.plain:
+        return Continued(backends, whom, request.timeline)
+    return Call(backends, whom, request.timeline)
 
 
 def ask(request: Request, *, plain: bool) -> Ask:
     """Put it together. `plain`: nothing is given to the client before the end."""
-    policy = request.policy
+    policy, task, how = request.policy, request.task, request.rule.streaming
+    if how is not None and how.mode == "Buffered" and not plain:
+        plain, task = True, held(task)
     return Ask(
         pool=request.model.pool,
         cohorts=request.cohorts,
-        task=request.task,
+        task=task,
         plain=plain,
         deadline=request.deadline,
         retries=policy.retries,
@@ -19,3 +35,9 @@ def ask(request: Request, *, plain: bool) -> Ask:
         id=request.id,
         trace=request.trace,
     )
+
+
+def held(task: Task) -> Task:
+    """Let nothing of the answer go before its end."""
+    form = Form(arguments={}, hold=True) if task.form is None else task.form
+    return structs.replace(task, form=structs.replace(form, hold=True, whole=True))

@@ -11,7 +11,6 @@ from typing import Final
 
 from headgate_api.snapshot import Cohort, Trigger
 from headgate_gateway.calls.attempt import Attempt
-from headgate_gateway.calls.call import Call
 from headgate_gateway.calls.events import NOTHING, End, Event, Failed, Usage, Waiting
 from headgate_gateway.calls.source import Source
 from headgate_gateway.refusals import Refusal
@@ -41,7 +40,7 @@ class Course:
 
         # Towards the client
         self._events: deque[Event] = deque()  # that it may have
-        self._open: Call | None = None  # whose events it gets as they come
+        self._open: Source | None = None  # whose events it gets as they come
         self._news: asyncio.Future[None] | None = None  # set while somebody waits
         self._beat = min(ground.backends.patience.beat, request.deadline.beat)
         self._timer = self._loop.call_later(self._beat, self._ring)

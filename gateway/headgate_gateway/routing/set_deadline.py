@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from headgate_gateway.calls.deadline import EXCEEDED, deadline
+from headgate_gateway.calls.deadline import EXCEEDED, LONGEST, deadline
 from headgate_gateway.refusals import PASS, Refusal, Verdict
 from headgate_gateway.request import Request
 
@@ -17,11 +17,13 @@ class SetDeadline:
     budget: ClassVar = 1.0
 
     def decide(self, request: Request) -> Verdict:
+        how = request.rule.streaming
         found = deadline(
             request.policy.deadlines,
             request.head.headers,
             request.timeline.started,
             stream=request.asked.streams,
+            beat=LONGEST if how is None else how.heartbeat,
         )
         if isinstance(found, Refusal):
             return found

@@ -31,7 +31,7 @@ from headgate_gateway.metrics import Metrics
 from headgate_gateway.refusals import Code, Refusal
 from headgate_gateway.request import LATER, Request
 from headgate_gateway.routing.accept import Answer, flaws
-from headgate_gateway.routing.asking import ask
+from headgate_gateway.routing.asking import ask, begin
 from headgate_gateway.routing.decision import Stage
 from headgate_gateway.routing.following import NOT_ACCEPTED, Trouble, mendable
 from headgate_gateway.routing.plan import Plan
@@ -67,7 +67,7 @@ class Given(NamedTuple):
     """What the client may have."""
 
     events: Sequence[Event]
-    call: Call | None = None
+    call: Source | None = None
     """What follows comes from here, as it comes."""
 
 
@@ -87,9 +87,9 @@ class Trial:
     """How the route before has failed."""
     failed: list[Signature]
     """Calls that have. This one is added if it does."""
-    answering: Call | None = None
+    answering: Source | None = None
     """Who is to answer."""
-    _running: Call | None = None  # to be closed
+    _running: Source | None = None  # to be closed
 
     async def run(self) -> Given | Trouble:
         request, rule = self.request, self.step.rule
@@ -107,9 +107,8 @@ class Trial:
         if this in self.failed:
             return Trouble(self.before.refusal if self.before else NOT_ACCEPTED, wrong=REPEATED)
         hold = self.step.accept is not None or not request.asked.streams
-        call = Call(self.ground.backends, ask(request, plain=hold), request.timeline)
-        self._running = self.answering = call
-        found = await (self._hold(call) if hold else self._hand_on(call))
+        asked = self._running = self.answering = begin(self.ground.backends, request, plain=hold)
+        found = await (self._hold(asked) if hold else self._hand_on(asked))
         if isinstance(found, Trouble):
             self.failed.append(this)
         return found
@@ -176,7 +175,7 @@ class Trial:
 
     # The answer
 
-    async def _hand_on(self, call: Call) -> Given | Trouble:
+    async def _hand_on(self, call: Source) -> Given | Trouble:
         """Wait for the first of an answer. What follows is the client's."""
         event = await following(call)
         if isinstance(event, Failed):
@@ -184,7 +183,7 @@ class Trial:
         self._running = None
         return Given((event,), call)
 
-    async def _hold(self, call: Call) -> Given | Trouble:
+    async def _hold(self, call: Source) -> Given | Trouble:
         """Wait for the whole answer, and judge it."""
         events: list[Event] = []
         kept = 0
@@ -267,7 +266,7 @@ async def _judged(rule: Rule, answer: Answer) -> bool:
     return rule.holds(answer)
 
 
-def _spent(call: Call, usage: Usage) -> None:
+def _spent(call: Source, usage: Usage) -> None:
     """Note what an answer has cost, shown or not."""
     if call.last is not None:
         call.last.record.usage = usage
