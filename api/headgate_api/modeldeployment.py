@@ -94,6 +94,34 @@ class ChatTemplate(ApiModel):
     """The entry of a ConfigMap that holds the template."""
 
 
+class Tokenizer(ApiModel):
+    """The model's own tokenizer.json, with which gateways count what a request brings."""
+
+    validations = (
+        Rule(
+            "self.uri.matches('^(https://[^/]+/|file:///[^/]).+')",
+            "start with https:// or file:///; this is {self.uri}",
+            ".uri",
+        ),
+        Rule(
+            "!self.uri.matches('/[.][.](/|$)')",
+            "write the path without ..; this is {self.uri}",
+            ".uri",
+        ),
+        Rule(
+            "self.digest.matches('^sha256:[0-9a-f]{64}$')",
+            "write sha256:<64 hex digits>; this is {self.digest}",
+            ".digest",
+        ),
+    )
+
+    uri: Annotated[str, Field(max_length=1024)]
+    """`https://host/path`, of a host that the installation allows, or `file:///path` of the
+    gateways."""
+    digest: Annotated[str, Field(max_length=71)]
+    """`sha256:<64 hex digits>` of its content: nothing else is taken for it."""
+
+
 class Model(ApiModel):
     """What clients see."""
 
@@ -110,8 +138,10 @@ class Model(ApiModel):
     chat_template: ChatTemplate | None = None
     """How messages become a prompt. Absent: ChatML; a template of the checkpoint is not read."""
     max_context_tokens: Annotated[int, Field(ge=256, le=16777216)] | None = None
-    """Size of the model's context, in tokens. The gateway refuses a request for a longer answer; it
-    does not count the prompt, which the model server does. Absent: the model server decides."""
+    """Size of the model's context, in tokens, of prompt and answer together. Absent: the model
+    server decides."""
+    tokenizer: Tokenizer | None = None
+    """How gateways count a prompt. Absent: they estimate."""
 
 
 class EnvVar(ApiModel):

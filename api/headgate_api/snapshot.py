@@ -84,6 +84,15 @@ class Cohort(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     or what an OpenAI server wants in `model`."""
 
 
+class TokenizerBody(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a model's own tokenizer.json is."""
+
+    uri: str
+    """https:// or file://"""
+    digest: str
+    """`sha256:` and 64 hex digits of its content."""
+
+
 class ModelBody(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A ModelDeployment: which pods answer to a public name, and how prompts are written."""
 
@@ -94,6 +103,8 @@ class ModelBody(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     chat_template: str | None = None
     """Jinja source. None: the standard template (`policy.chat`)."""
     max_context_tokens: int | None = None
+    tokenizer: TokenizerBody | None = None
+    """None: what a request brings is estimated."""
     suspended: bool = False
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from headgate_api.labels import COHORT, MODEL_SERVER, PART
-from headgate_api.snapshot import Cohort
+from headgate_api.snapshot import Cohort, TokenizerBody
 from headgate_controllers.contract import Document, Key, Unreadable, key_of
 
 from .models import (
@@ -747,3 +747,14 @@ class TestSnapshot:
                 served_model="tensorrt_llm",
             ),
         ) == told_gateways.cohorts
+
+    def test_a_tokenizer_is_told_to_gateways_and_moves_no_pod(self) -> None:
+        world, key = world_with(spec())
+        all_ready(world, key)
+        before = made(world)
+        tokenizer = {"uri": "https://models.example/tokenizer.json", "digest": "sha256:" + 64 * "0"}
+        world.apply("ModelDeployment", "llama", spec(model={"tokenizer": tokenizer}))
+        plan = world.settle(key)
+
+        assert TokenizerBody(**tokenizer) == body(plan).tokenizer
+        assert before == {child: made(world)[child] for child in before}

@@ -4,7 +4,7 @@ from typing import Any, Final
 
 from headgate_api import labels
 from headgate_api.modeldeployment import ModelDeployment
-from headgate_api.snapshot import Cohort as CohortBody, ModelBody
+from headgate_api.snapshot import Cohort as CohortBody, ModelBody, TokenizerBody
 from headgate_controllers.contract import Environment, Manifest
 from headgate_controllers.modeldeployment.pods import Cohort
 from headgate_controllers.modeldeployment.servers import SERVERS
@@ -104,12 +104,14 @@ def body(
     chat_template: str | None,
 ) -> ModelBody:
     """Build the model as gateways know it."""
+    tokenizer = mdep.spec.model.tokenizer
     return ModelBody(
         public_name=public_name(mdep),
         created=created,
         cohorts=cohorts,
         chat_template=chat_template,
         max_context_tokens=mdep.spec.model.max_context_tokens,
+        tokenizer=tokenizer and TokenizerBody(uri=tokenizer.uri, digest=tokenizer.digest),
         suspended=mdep.spec.suspend,
     )
 
