@@ -15,7 +15,7 @@ def test_a_wrong_command_line_says_what_would_be_right(
 
 
 @pytest.mark.parametrize(
-    "command", [["serve"], ["validate"], ["keys", "create"], ["cluster", "up"]]
+    "command", [["serve"], ["validate"], ["explain"], ["keys", "create"], ["cluster", "up"]]
 )
 def test_every_command_explains_itself(
     command: list[str], capsys: pytest.CaptureFixture[str]

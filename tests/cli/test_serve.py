@@ -66,6 +66,8 @@ class Served:
     url: str
     stderr: asyncio.StreamReader
     stdout: asyncio.StreamReader
+    admin: str = ""
+    """URL of the admin port."""
 
     def client(self, key: str = KEY) -> AsyncOpenAI:
         return AsyncOpenAI(base_url=self.url, api_key=key, max_retries=0)
@@ -99,7 +101,8 @@ async def serving(folder: Path, *more: object) -> AsyncIterator[Served]:
     process = await started("--manifests", folder, *ports, *more)
     assert process.stdout is not None
     assert process.stderr is not None
-    served = Served(process, f"http://127.0.0.1:{port}/v1", process.stderr, process.stdout)
+    admin = f"http://127.0.0.1:{admin_port}"
+    served = Served(process, f"http://127.0.0.1:{port}/v1", process.stderr, process.stdout, admin)
     try:
         await line_with(process.stdout, '"serving"')
         yield served

@@ -170,7 +170,12 @@ def _attempts(facts: Facts) -> Iterator[Attempt]:
     if facts.tries:
         for one in facts.tries:
             yield Attempt(
-                pod=one.pod, hedge=one.hedge, result=one.result, began_ms=one.at_ms, took_ms=one.ms
+                pod=one.pod,
+                model=one.model or None,
+                hedge=one.hedge,
+                result=one.result,
+                began_ms=one.at_ms,
+                took_ms=one.ms,
             )
     elif facts.pod is not None:
         # The only one: it had all the time that was left by the stages.

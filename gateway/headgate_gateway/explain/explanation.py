@@ -94,6 +94,8 @@ class Attempt(Part, kw_only=True):
     """One try at a model server."""
 
     pod: str
+    model: str | None = None
+    """ModelDeployment, where the request went to several."""
     cohort: str | None = None
     hedge: bool = False
     """Beside another one that was still silent."""

@@ -178,8 +178,9 @@ def _attempts(found: Explanation) -> Iterator[str]:
 
 def _attempt(attempt: Attempt) -> str:
     hedge = ", as a hedge" if attempt.hedge else ""
+    model = f" of {attempt.model}" if attempt.model is not None else ""
     times = f"from {_ms(attempt.began_ms)}, for {_ms(attempt.took_ms)}"
-    return f"{attempt.pod}{hedge}: {attempt.result}, {times}"
+    return f"{attempt.pod}{model}{hedge}: {attempt.result}, {times}"
 
 
 def _segments(found: Explanation) -> Iterator[str]:
