@@ -9,6 +9,7 @@ import pytest
 
 from headgate_controllers.contract import Key
 
+from .policies import policy, route
 from .world import START, World, stamp
 
 pytestmark = pytest.mark.apiserver
@@ -105,3 +106,28 @@ def test_children_and_status_are_taken_strictly_and_once(
     assert versions[0] == versions[1]
     assert plan.status == made[-1]["status"]
     assert stamp(START) == made[-1]["status"]["conditions"][0]["lastTransitionTime"]
+
+
+def test_the_status_of_a_policy_is_taken_strictly_and_once(here: Kubectl) -> None:
+    spec = policy(
+        "Router",
+        route("first", when="request.stream || tenant.budgetUsed > 0.9"),
+        route("last", fallback=[{"route": "sorry", "triggers": ["Error"]}]),
+        route("sorry", role="Fallback", respond={"message": "Later."}),
+    )
+    meta = {"name": "routes", "namespace": NAMESPACE}
+    frame = {"apiVersion": "headgate.dev/v1alpha1", "kind": "RoutingPolicy", "metadata": meta}
+    world = World()
+    key = Key("RoutingPolicy", NAMESPACE, "routes")
+    world.objects[key] = apply(here, {**frame, "spec": spec})
+
+    plan = world.settle(key)
+    taken = [
+        apply(here, {**frame, "status": plan.status}, "--subresource=status") for _ in range(2)
+    ]
+
+    assert plan.status == taken[0]["status"]
+    assert taken[0]["metadata"]["resourceVersion"] == taken[1]["metadata"]["resourceVersion"]
+    assert [("first", False), ("last", False), ("sorry", True)] == [
+        (one["name"], one["ready"]) for one in taken[1]["status"]["routes"]
+    ]

@@ -270,16 +270,20 @@ blocks: dict[str, st.SearchStrategy[Any]] = {
 @st.composite
 def policies(draw: st.DrawFn) -> dict[str, Any]:
     """Specs that the API server takes, whatever the operator says of them."""
+    architecture = draw(st.sampled_from(["Single", "Router", "Cascade"]))
+    least = {"Single": 0, "Router": 0, "Cascade": 1}[architecture]
+    needed = {"Cascade": {"acceptWhen": accepts}, "Router": {"when": whens}}.get(architecture, {})
+    more = {name: block for name, block in {**blocks, "when": whens}.items() if name not in needed}
     routes = [
-        {"name": f"r{number}", "targets": draw(targets), "when": draw(whens)}
-        | draw(st.fixed_dictionaries({}, optional=blocks))
-        for number in range(draw(st.integers(0, 3)))
+        {"name": f"r{number}", "targets": draw(targets)}
+        | draw(st.fixed_dictionaries(needed, optional=more))
+        for number in range(draw(st.integers(least, 3 if needed else 0)))
     ]
     last = {"name": "last", "targets": draw(targets)}
     return {
         "models": draw(st.lists(names, min_size=1, max_size=4, unique=True)),
         "matchHeaders": draw(st.lists(st.sampled_from(["X-A", "x-b", "x-c"]), unique=True)),
-        "architecture": "Router",
+        "architecture": architecture,
         "routes": [*routes, last],
     }
 
