@@ -111,7 +111,9 @@ def body(
         cohorts=cohorts,
         chat_template=chat_template,
         max_context_tokens=mdep.spec.model.max_context_tokens,
-        tokenizer=tokenizer and TokenizerBody(uri=tokenizer.uri, digest=tokenizer.digest),
+        tokenizer=None
+        if tokenizer is None
+        else TokenizerBody(uri=tokenizer.uri, digest=tokenizer.digest),
         suspended=mdep.spec.suspend,
     )
 
