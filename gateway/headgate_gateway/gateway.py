@@ -13,6 +13,7 @@ import structlog
 
 from headgate_gateway.calls.call import Backends, Patience
 from headgate_gateway.context.prepare import Preparation
+from headgate_gateway.context.tokenizers import Load, Tokenizers
 from headgate_gateway.context.write_prompt import WritePrompt
 from headgate_gateway.edge.exchange import Head
 from headgate_gateway.edge.identity import Identity, identify
@@ -68,6 +69,7 @@ class Gateway:
         telemetry: how it tells what it does.
         keys: where Idempotency-Keys are remembered; None: requests with one are refused.
         answer_bytes: the largest answer that is remembered.
+        load_tokenizer: gets models' own tokenizers; None: all input is estimated.
         explanations: keeps requests that have ended; None: as many as usual.
     """
 
@@ -83,6 +85,7 @@ class Gateway:
         telemetry: Telemetry | None = None,
         keys: Store | None = None,
         answer_bytes: int = 1024 * 1024,
+        load_tokenizer: Load | None = None,
         explanations: Ring | None = None,
     ) -> None:
         telemetry = telemetry or Telemetry()
@@ -96,7 +99,8 @@ class Gateway:
         self.explanations = Ring() if explanations is None else explanations
         clock = time.monotonic  # as the event loop's
         self.idempotency = Idempotency(keys, self.metrics, Room(answer_bytes, ANSWERS_BYTES))
-        self.preparation = Preparation(default_max_tokens)
+        tokenizers = None if load_tokenizer is None else Tokenizers(load_tokenizer, clock)
+        self.preparation = Preparation(default_max_tokens, tokenizers)
         targets = Targets(pods)
         around = Surroundings(region, lambda: len(self.inference.calls) / most)
         stages = (

@@ -13,6 +13,8 @@ import uvloop
 
 from headgate_gateway.admin import AdminServer, Authorize, application
 from headgate_gateway.calls.call import Patience
+from headgate_gateway.context.egress import Egress
+from headgate_gateway.context.tokenizers import TokenizerFiles
 from headgate_gateway.edge.limits import Limits
 from headgate_gateway.edge.tls import Certificate
 from headgate_gateway.explain.ring import Ring
@@ -123,6 +125,9 @@ class Process:
             telemetry=self._telemetry,
             keys=chosen_store(settings),
             answer_bytes=settings.idempotency_answer_bytes,
+            load_tokenizer=TokenizerFiles(
+                settings.tokenizer_dir, Egress(settings.allowed_hosts)
+            ).load,
             explanations=Ring(settings.explain_requests, settings.explain_seconds),
         )
         self.source = source(self.gateway)

@@ -54,6 +54,10 @@ class Settings(BaseSettings):
     """Requests that can be explained after their end; 1 KB each. 0: none."""
     explain_seconds: Seconds = 900.0
     """Seconds after which they cannot."""
+    tokenizer_dir: Path = Path("/var/lib/headgate/tokenizers")
+    """Folder for models' tokenizers that were fetched."""
+    egress_hosts: str = ""
+    """Hosts that URLs in resources may name, with commas: https only. Empty: none."""
     trace_endpoint: Annotated[str, Field(pattern=r"^https?://[^/]+/")] | None = None
     """URL to which an OTLP/HTTP collector takes traces, with its path (`/v1/traces`)."""
     trace_ratio: Annotated[float, Field(ge=0.0, le=1.0)] = 0.01
@@ -81,6 +85,11 @@ class Settings(BaseSettings):
         if found.data.get("idempotency_store") == "valkey" and (not mark or scheme not in SCHEMES):
             raise ValueError(f"store valkey needs the server's URL, with one of {SCHEMES}")
         return url
+
+    @property
+    def allowed_hosts(self) -> frozenset[str]:
+        names = (name.strip().lower() for name in self.egress_hosts.split(","))
+        return frozenset(filter(None, names))
 
     @property
     def namespaces(self) -> tuple[str | None, ...]:
