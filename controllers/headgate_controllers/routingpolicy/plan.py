@@ -5,7 +5,7 @@ from datetime import datetime
 from headgate_api.conditions import Reason
 from headgate_api.errors import Invalid
 from headgate_controllers.contract import Note, Plan
-from headgate_controllers.routingpolicy import conditions, resources, status
+from headgate_controllers.routingpolicy import acceptance, resources, status
 from headgate_controllers.routingpolicy.observed import Observed
 from headgate_controllers.routingpolicy.references import resolve
 from headgate_controllers.standing import held_back, refused
@@ -17,10 +17,10 @@ def plan(seen: Observed, now: datetime) -> Plan:
     subject, policy = seen.subject, seen.policy
     if isinstance(policy, Invalid):
         return refused(subject, Note(Reason.SPEC_INVALID, str(policy)), now)
-    found = conditions.read(policy)
+    found = acceptance.conditions_of(policy)
     if isinstance(found, Note):
         return refused(subject, found, now)
-    if finding := conditions.never(policy, found) or conditions.loop(policy):
+    if finding := acceptance.never(policy, found) or acceptance.loop(policy):
         return refused(subject, finding, now)
     resolved = resolve(seen, policy, found)
     if not resolved.usable:
@@ -36,5 +36,5 @@ def plan(seen: Observed, now: datetime) -> Plan:
             body=body,
             requires=resources.requires(body),
         )
-    honored = conditions.honored(policy, found)
+    honored = acceptance.honored(policy, found)
     return status.routed(seen, policy, resolved.mark, honored, now, entry=entry)

@@ -8,7 +8,7 @@ from headgate_api.conditions import Mark, Reason
 from headgate_api.routes import Route, Target
 from headgate_api.routingpolicy import RoutingPolicy
 from headgate_controllers.contract import Document, Key, Note
-from headgate_controllers.routingpolicy.conditions import Conditions
+from headgate_controllers.routingpolicy.acceptance import Conditions
 from headgate_controllers.routingpolicy.observed import Observed
 from headgate_controllers.standing import entry_fault, resolved
 

@@ -1,4 +1,4 @@
-"""The conditions of routes: what is known of them before any request, and what is wrong."""
+"""What can be known of routes before any request: whether one could ever come, and be answered."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ _HONORED: Final = Mark(
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
-    """Those of one route."""
+    """What one route asks of requests and of answers."""
 
     when: Checked | None
     accept: Checked | None
@@ -32,7 +32,7 @@ class Conditions:
         return frozenset() if self.accept is None else frozenset(self.accept.words)
 
 
-def read(policy: RoutingPolicy) -> dict[str, Conditions] | Note:
+def conditions_of(policy: RoutingPolicy) -> dict[str, Conditions] | Note:
     """Check the expressions of all routes, by their names; or say what is wrong."""
     spec, found, faults = policy.spec, dict[str, Conditions](), list[Note]()
     for route in spec.routes:
