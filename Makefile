@@ -104,6 +104,10 @@ bench-aiperf: venv ## NVIDIA's AIPerf as a client of the gateway: that it finds 
 bench-gateway: venv ## the gateway on one core, beside nginx and HAProxy: CPU, latency, streams, memory
 	@$(BIN)/python -m bench.gateway_load
 
+.PHONY: bench-routing
+bench-routing: venv ## rules, segments and first sentences: what they cost, beside the gateway without them
+	@$(BIN)/python -m bench.routing
+
 .PHONY: soak-overload
 soak-overload: venv ## minutes of overload on every pod: nothing may restart
 	HEADGATE_OVERLOAD_WAVES=12 $(PYTEST) -m cluster e2e -k overload

@@ -9,12 +9,12 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from socket import create_connection
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from bench.programs import BIN, ROOT, Program
 from headgate_cluster.files import cache_root, digest_of
@@ -26,12 +26,21 @@ MOCKS: Final = ("127.0.0.2", "127.0.0.3")
 SOURCES: Final = ROOT / "bench" / "http"
 KEY: Final = "hg_the-key-of-the-benchmark-0123456789"  # as in http/manifests
 DIALECTS: Final = ("llmapi", "ensemble", "trtllm")
-PACES: Final[Mapping[str, tuple[int, int]]] = {
-    "whole": (0, 4096),  # the whole answer in one write
-    "fast": (0, 1),  # one word a write, no pause
-    "paced": (20_000, 1),  # one word every 20 ms
+
+
+class Pace(NamedTuple):
+    """How a mock writes."""
+
+    interval: int  # microseconds between two writes
+    words: int  # in each
+    sentence: int = 0  # words; 0: it makes none
+
+
+PACES: Final[Mapping[str, Pace]] = {
+    "whole": Pace(0, 4096),  # the whole answer in one write
+    "fast": Pace(0, 1),  # one word a write, no pause
+    "paced": Pace(20_000, 1),
 }
-"""Of the mocks: microseconds between two writes, words in each."""
 MODELS: Final = {
     f"{dialect}-{pace}": pace
     for dialect in DIALECTS
@@ -39,6 +48,7 @@ MODELS: Final = {
     if pace != "paced" or dialect == "llmapi"
 }
 """The models of http/manifests, and their paces."""
+MANIFESTS: Final = SOURCES / "manifests"
 PACKAGES: Final = {"gcc": "gcc", "nginx": "nginx-light", "haproxy": "haproxy"}
 
 
@@ -165,6 +175,7 @@ class Starter:
 
     folder: Path
     stack: ExitStack
+    paces: Mapping[str, Pace] = field(default_factory=lambda: PACES)
 
     def start(self, name: str, core: int, command: Sequence[object], **more: str) -> Program:
         """Start one. Its log goes to a file.
@@ -191,16 +202,16 @@ class Starter:
 
     def mocks(self, core: int) -> dict[str, int]:
         """Start all mocks; return their ports by pace."""
-        ports = dict(zip(PACES, free_ports(len(PACES)), strict=True))
-        for pace, (interval, words) in PACES.items():
+        ports = self._ports()
+        for pace, how in self.paces.items():
             for host in MOCKS:
-                command = [build("mock"), host, ports[pace], interval, words]
+                command = [build("mock"), host, ports[pace], *how]
                 self.start(f"mock-{pace}-{host}", core, command)
                 wait_for(host, ports[pace])
         return ports
 
     def proxy(self, name: str, core: int, mocks: Mapping[str, int]) -> Server:
-        ports = dict(zip(PACES, free_ports(len(PACES)), strict=True))
+        ports = self._ports()
         file = self.folder / f"{name}.conf"
         configure = {"nginx": nginx_configuration, "haproxy": haproxy_configuration}[name]
         file.write_text(configure(ports, mocks))
@@ -209,32 +220,51 @@ class Starter:
         wait_for(LOCAL, ports["whole"])
         return Server(name, {pace: (LOCAL, port) for pace, port in ports.items()}, program)
 
+    def _ports(self) -> dict[str, int]:
+        return dict(zip(self.paces, free_ports(len(self.paces)), strict=True))
+
     def gateway(
-        self, name: str, core: int, mocks: Mapping[str, int], ear: int, **settings: object
+        self,
+        name: str,
+        core: int,
+        mocks: Mapping[str, int],
+        ear: int,
+        manifests: Sequence[Path],
+        **settings: object,
     ) -> Server:
         port, admin_port = free_ports(2)
+        models = MODELS | {f"llmapi-{pace}": pace for pace in self.paces.keys() - PACES.keys()}
         upstreams = [
             f"{model}=http://{host}:{mocks[pace]}"
-            for model, pace in MODELS.items()
+            for model, pace in models.items()
             for host in MOCKS
         ]
-        command = [BIN / "python", "-m", "bench.gateway_process", port, admin_port, ear, *upstreams]
+        command = [BIN / "python", "-m", "bench.gateway_process", port, admin_port, ear]
+        command += [",".join(map(str, manifests)), *upstreams]
         environment = {f"HEADGATE_GATEWAY_{key}": str(value) for key, value in settings.items()}
         program = self.start(name, core, command, **environment)
         wait_for(LOCAL, port)
-        return Server(name, dict.fromkeys(PACES, (LOCAL, port)), program)
+        return Server(name, dict.fromkeys(self.paces, (LOCAL, port)), program)
 
 
 @contextmanager
-def ground() -> Iterator[Ground]:
-    """Start everything, and end it."""
+def ground(
+    write: Callable[[Path], Path] | None = None, paces: Mapping[str, Pace] | None = None
+) -> Iterator[Ground]:
+    """Start everything, and end it.
+
+    Args:
+        write: writes more manifests for the gateway into a folder, and says where.
+        paces: of more mocks. Each has a model, `llmapi-<pace>`.
+    """
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) < 2:
         raise GroundError("two cores are needed, one for the server and one for its surroundings")
     install()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="headgate-bench-")))
-        starter = Starter(folder, stack)
+        starter = Starter(folder, stack, {**PACES, **(paces or {})})
+        manifests = [MANIFESTS, write(folder)] if write else [MANIFESTS]
         around, tested = cores[:2]
         mocks = starter.mocks(around)
         ear, other_ear = free_ports(2)
@@ -245,8 +275,8 @@ def ground() -> Iterator[Ground]:
             direct=Server("direct", {pace: (MOCKS[0], port) for pace, port in mocks.items()}),
             nginx=starter.proxy("nginx", tested, mocks),
             haproxy=starter.proxy("haproxy", tested, mocks),
-            gateway=starter.gateway("gateway", tested, mocks, ear, **store),
-            traced=starter.gateway("traced", tested, mocks, other_ear, **traced),
+            gateway=starter.gateway("gateway", tested, mocks, ear, manifests, **store),
+            traced=starter.gateway("traced", tested, mocks, other_ear, manifests, **traced),
             ear=ear,
             loader=build("load"),
             folder=folder,

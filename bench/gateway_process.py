@@ -1,6 +1,7 @@
 """`headgate serve --manifests` with an ear (see `bench.gateway`) and many tenants at hand.
 
-Arguments: the data port, the admin port, the ear's port, then `--upstream` values. SIGUSR1 swaps
+Arguments: the data port, the admin port, the ear's port, the manifests with commas between them,
+then `--upstream` values. SIGUSR1 swaps
 snapshots: the first one brings `TENANTS` tenants, each further one changes a single one of them.
 """
 
@@ -9,7 +10,6 @@ import signal
 import sys
 from collections.abc import Sequence
 from hashlib import sha256
-from pathlib import Path
 from typing import Final
 
 from bench.gateway import Ear
@@ -21,7 +21,6 @@ from headgate_gateway.gateway import Gateway
 from headgate_gateway.settings import Settings, read_settings
 from headgate_policy.snapshot import compile_shards, make_entry
 
-MANIFESTS: Final = str(Path(__file__).parent / "http" / "manifests")
 REGION: Final = "bench"
 TENANTS: Final = 10_000
 
@@ -52,14 +51,14 @@ class Turns:
         await self._snapshots.swap(pointer, {digest: shards.contents[digest] for digest in missing})
 
 
-async def serve(settings: Settings, ear: int, upstreams: list[str]) -> None:
+async def serve(settings: Settings, ear: int, manifests: list[str], upstreams: list[str]) -> None:
     loop = asyncio.get_running_loop()
     await loop.create_datagram_endpoint(Ear, local_addr=("127.0.0.1", ear))
     host = "127.0.0.1"
     leads = [upstream(text) for text in upstreams]
     process = gateway_main.Process(
         settings,
-        lambda gateway: Files([MANIFESTS], REGION, leads, gateway),
+        lambda gateway: Files(manifests, REGION, leads, gateway),
         authority(host),
         host=host,
     )
@@ -67,7 +66,7 @@ async def serve(settings: Settings, ear: int, upstreams: list[str]) -> None:
 
     async def turn() -> None:
         if not turns:
-            judged = await judge([MANIFESTS], REGION)
+            judged = await judge(manifests, REGION)
             turns.append(Turns(process.gateway, judged.entries))
         await turns[0].next()
 
@@ -78,7 +77,7 @@ async def serve(settings: Settings, ear: int, upstreams: list[str]) -> None:
 def main() -> None:
     port, admin_port, ear = map(int, sys.argv[1:4])
     settings = read_settings(namespace="bench", region=REGION, port=port, admin_port=admin_port)
-    gateway_main.run(serve(settings, ear, sys.argv[4:]))
+    gateway_main.run(serve(settings, ear, sys.argv[4].split(","), sys.argv[5:]))
 
 
 if __name__ == "__main__":

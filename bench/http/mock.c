@@ -1,9 +1,10 @@
 /* A model server that costs next to nothing: what a gateway adds can be seen.
  *
- *   mock ADDRESS PORT INTERVAL_US WORDS_PER_WRITE
+ *   mock ADDRESS PORT INTERVAL_US WORDS_PER_WRITE [WORDS_PER_SENTENCE]
  *
  * It says as many words as the request's max_tokens asks for, WORDS_PER_WRITE at a time and
- * INTERVAL_US apart (0: as fast as the socket takes them). Three dialects:
+ * INTERVAL_US apart (0: as fast as the socket takes them). With WORDS_PER_SENTENCE it writes as models
+ * do: each word after its space, and a stop behind the last one of a sentence. Three dialects:
  *
  *   /v2/models/tensorrt_llm/generate_stream  llmapi: all text so far in each event, then a reason
  *   /v2/models/ensemble/generate_stream      new text and token counts in each event, no reason
@@ -52,7 +53,7 @@ typedef struct connection {
     int queued, gone;
 } connection;
 
-static int poller, words_per_write;
+static int poller, words_per_write, words_per_sentence;
 static int64_t interval;
 static connection *first, *last; /* one interval for all: the queue is sorted by itself */
 
@@ -97,15 +98,23 @@ static void print(buffer *b, const char *format, ...)
 
 static void say_word(connection *c, buffer *event)
 {
-    char word[STAMP_SIZE];
-    write_stamp(word, now_us() % stamp_range());
+    char word[STAMP_SIZE + 1];
+    int length = STAMP_SIZE;
     c->said++;
+    if (words_per_sentence) {
+        word[0] = ' ';
+        write_stamp(word + 1, now_us() % stamp_range());
+        word[STAMP_SIZE] = '.';
+        length += c->said % words_per_sentence == 0;
+    } else {
+        write_stamp(word, now_us() % stamp_range());
+    }
     int whole = c->said == c->words;
     const char *open = c->guided && c->said == 1 ? "{\\\"say\\\":\\\"" : "";
     const char *close = c->guided && whole ? "\\\"}" : "";
     switch (c->speaks) {
     case LLMAPI:
-        print(&c->text, "%s%.*s%s", open, STAMP_SIZE, word, close);
+        print(&c->text, "%s%.*s%s", open, length, word, close);
         print(event, "data: {\"finish_reason\":\"%s\",\"model_name\":\"tensorrt_llm\","
                      "\"model_version\":\"1\",\"text_output\":\"", whole ? "length" : "None");
         put(event, c->text.bytes, c->text.size);
@@ -114,12 +123,12 @@ static void say_word(connection *c, buffer *event)
     case ENSEMBLE:
         print(event, "data: {\"model_name\":\"ensemble\",\"model_version\":\"1\","
                      "\"num_input_tokens\":%d,\"num_output_tokens\":%d,\"text_output\":\"%s%.*s%s\"}\n\n",
-              INPUT_TOKENS, c->said, open, STAMP_SIZE, word, close);
+              INPUT_TOKENS, c->said, open, length, word, close);
         break;
     case OPENAI:
         print(event, CHUNK_HEAD "\"choices\":[{\"index\":0,\"delta\":{%s\"content\":\"%s%.*s%s\"},"
                                 "\"finish_reason\":null}]}\n\n",
-              c->said == 1 ? "\"role\":\"assistant\"," : "", open, STAMP_SIZE, word, close);
+              c->said == 1 ? "\"role\":\"assistant\"," : "", open, length, word, close);
         if (!whole)
             break;
         print(event, CHUNK_HEAD "\"choices\":[{\"index\":0,\"delta\":{},"
@@ -385,12 +394,13 @@ static int listen_on(const char *address, int port)
 
 int main(int count, char **argument)
 {
-    if (count != 5) {
-        fprintf(stderr, "usage: mock ADDRESS PORT INTERVAL_US WORDS_PER_WRITE\n");
+    if (count != 5 && count != 6) {
+        fprintf(stderr, "usage: mock ADDRESS PORT INTERVAL_US WORDS_PER_WRITE [WORDS_PER_SENTENCE]\n");
         return 2;
     }
     interval = atoll(argument[3]);
     words_per_write = atoi(argument[4]);
+    words_per_sentence = count == 6 ? atoi(argument[5]) : 0;
     signal(SIGPIPE, SIG_IGN);
     int listener = listen_on(argument[1], atoi(argument[2]));
     poller = epoll_create1(0);
