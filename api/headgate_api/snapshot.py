@@ -132,7 +132,7 @@ class GenerationBody(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
 
 
 StreamingMode: TypeAlias = Literal["Allowed", "Buffered", "Refused"]
-Boundary: TypeAlias = Literal["Sentence", "Line", "Size"]
+Boundary: TypeAlias = Literal["Sentence", "Line", "Size", "Token"]
 OnUpstreamLoss: TypeAlias = Literal["Error", "Continue"]
 
 

@@ -17,7 +17,8 @@ class Streaming(ApiModel):
     a valid stream too, but the text only once all of it is there. Refused: it gets an error."""
     boundary: Boundary = "Sentence"
     """Where a segment may end. Sentence: at the end of a sentence, a line or an item of a list, and
-    never inside a block of code. Line: at the end of a line. Size: at maxCharacters."""
+    never inside a block of code. Line: at the end of a line. Size: at maxCharacters. Token: nothing
+    is held, and each piece of text is given as it comes."""
     max_characters: Annotated[int, Field(ge=16, le=8192)] = 400
     """The longest segment, in characters."""
     max_hold: Annotated[Duration, *between("10ms", "10s")] = Duration("500ms")

@@ -11,7 +11,7 @@ from hypothesis import example, given, strategies as st
 from headgate_api.snapshot import StreamingBody
 from headgate_gateway.calls.events import Event, Reasoning, Text, ToolCall
 from headgate_gateway.streaming.fences import FENCE
-from headgate_gateway.streaming.segments import SETTLED, Segmenter
+from headgate_gateway.streaming.segments import SETTLED, Segmenter, segmenter
 
 SENTENCES = StreamingBody()
 LINES = StreamingBody(boundary="Line")
@@ -345,3 +345,13 @@ def test_the_order_of_channels_is_kept(events: list[Event]) -> None:
         return told
 
     assert merged(events) == merged(cut(events))
+
+
+def test_with_boundary_token_every_piece_goes_as_it_comes() -> None:
+    pieces = segmenter(StreamingBody(boundary="Token"))
+    told = [Text("Look:\n```py"), Text("\nx ="), Reasoning("hm"), CALL, Text(" 1")]
+
+    assert told == [event for each in told for event in pieces.feed(each, 0.0)]
+    assert inf == pieces.due
+    assert [] == pieces.stop()
+    assert "\n```\n" == pieces.close

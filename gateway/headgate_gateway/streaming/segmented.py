@@ -14,7 +14,7 @@ from headgate_gateway.outcome import Outcome
 from headgate_gateway.refusals import Code, Refusal
 from headgate_gateway.request import Request
 from headgate_gateway.streaming.bodies import Stream, heartbeat
-from headgate_gateway.streaming.segments import Segmenter
+from headgate_gateway.streaming.segments import Segmenter, segmenter as make_segmenter
 from headgate_gateway.streaming.watch import Watch
 
 BROKEN: Final = frozenset(
@@ -109,7 +109,7 @@ class Segmented:
             request.timeline.first_text = self._clock()
         how = request.rule.streaming
         assert how is not None  # noqa: S101 - all routes of a policy say
-        segmenter = self._segmenter = Segmenter(how)
+        segmenter = self._segmenter = make_segmenter(how)
         self._watch.causes = segmenter.causes
         return segmenter
 

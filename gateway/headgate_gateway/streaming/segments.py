@@ -44,6 +44,7 @@ _TRIGGERS: Final = {
     "Sentence": re.compile(rf"[\n{MARKS}{WIDE_MARKS}]"),
     "Line": re.compile(r"\n"),
     "Size": _NEVER,
+    "Token": _NEVER,
 }
 """Text without one of these neither ends a segment nor begins what may end one."""
 _CANDIDATES: Final = _TRIGGERS | {"Sentence": CANDIDATE}
@@ -328,6 +329,20 @@ class Segmenter:
                 places += [(at + place, raw) for place, raw in _tokens(event)]
                 at += len(event.text)
         return places
+
+
+class Pieces(Segmenter):
+    """Holds nothing: each piece of text goes as it comes. It still knows of open blocks of code."""
+
+    def feed(self, event: Event, now: float) -> Sequence[Event]:
+        if isinstance(event, Text):
+            self._fences.feed(event.text)
+        return (event,)
+
+
+def segmenter(how: StreamingBody) -> Segmenter:
+    """Make the one that a route's rules call for."""
+    return Pieces(how) if how.boundary == "Token" else Segmenter(how)
 
 
 def _behind(event: Text | Reasoning, start: int) -> Text | Reasoning:
