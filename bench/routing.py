@@ -23,6 +23,7 @@ from bench.routing_parts import ROUTES, parts, rules
 SPOKEN: Final = Pace(interval=20_000, words=1, sentence=12)
 """As a model speaks: a word every 20 ms, with the space before it."""
 STREAMS: Final = 64
+ROUTER: Final = {"architecture": "Router", "matchHeaders": ["x-feature"]}
 PREFIX: Final = b'data: {"id"'
 STAMP: Final = 7  # digits of 26, behind a Q: see http/common.h
 
