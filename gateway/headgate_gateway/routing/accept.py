@@ -156,7 +156,8 @@ class Answer:
 
     @property
     def _citations(self) -> tuple[int, int]:
-        return citations(self.text, sources(self._asked))
+        given = sources(self._asked)[: self._task.sources]  # others were left out
+        return citations(self.text, given)
 
     @property
     def _logprobs(self) -> list[float]:
