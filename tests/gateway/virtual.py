@@ -86,7 +86,8 @@ class Wire(asyncio.Transport):
             self._server.stopped.append(fields["id"])
             loop.call_soon(self.receive, _answer(400, STOPPED))
             return
-        asked = Asked(loop.time(), fields.get("id", ""), fields.get("request_timeout_ms", 0))
+        left_ms = fields.get("request_timeout_ms", 0)
+        asked = Asked(loop.time(), fields.get("id", ""), left_ms, fields=fields)
         self._server.asked.append(asked)
         self._asked = asked
         self._work = loop.create_task(self._play(self._server.next().split()))
@@ -183,6 +184,7 @@ class Asked:
     id: str
     left_ms: int
     left_at: float | None = None  # when the gateway closed the connection under it
+    fields: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass

@@ -92,6 +92,7 @@ class Continued:
                 prompt=task.prompt + "".join(self._said),
                 sampling=structs.replace(task.sampling, max_tokens=left),
             ),
+            retries=structs.replace(self._ask.retries, max_attempts=1),
             hedging=None,
             avoid=frozenset({lost.pod}),
         )
