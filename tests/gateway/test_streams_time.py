@@ -82,12 +82,17 @@ async def read(source: Source, timeline: Timeline, how: StreamingBody) -> Read:
         rule=RouteRule(name="all", streaming=how),
     )
     exchange, outcome, began = Timed("POST", "/v1/chat/completions"), Outcome(), clock()
+
+    def begin() -> None:
+        outcome.status = 200
+        exchange.start(200, [])
+
     segmented = Segmented(
         source,
         exchange,
         request,
         outcome,
-        begin=lambda: exchange.start(200, []),
+        begin=begin,
         writer=lambda: ChatStream(Names("id", 0, NAME, "rev"), asked),
         clock=clock,
     )
