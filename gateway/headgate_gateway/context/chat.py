@@ -58,6 +58,10 @@ Found: TypeAlias = Prepared | Refusal
 
 def write_chat(chat: ChatRequest, job: Job, template: ChatTemplate, wants: Wanted) -> Found:
     """Write a conversation down. Raises what `ChatTemplate.prompt` does."""
+    if job.budget is None and chat.context is None and not job.more:
+        messages = chat.messages
+        prompt = written(messages, job, template, wants) if job.model.texts_alone else ""
+        return _prepared(chat, job, wants, prompt=prompt, most=job.most, body=job.body)
     try:
         return _Writer(chat, job, template, wants, apart=True).write()
     except ConversationRefused:
@@ -66,7 +70,45 @@ def write_chat(chat: ChatRequest, job: Job, template: ChatTemplate, wants: Wante
         return _Writer(chat, job, template, wants, apart=False).write()
 
 
+def written(messages: list[Message], job: Job, template: ChatTemplate, wants: Wanted) -> str:
+    """Write messages down as the one text that a model goes on with."""
+    prompt = template.prompt(
+        list(map(plain, messages)),
+        tools=wants.tools or None,
+        now=datetime.fromtimestamp(job.now, UTC),
+    )
+    return prompt if wants.form is None else prompt + wants.form.said
+
+
+def _prepared(
+    chat: ChatRequest,
+    job: Job,
+    wants: Wanted,
+    *,
+    prompt: str,
+    most: int,
+    body: bytes,
+    fitted: Fitted | None = None,
+) -> Prepared:
+    settled = sampling(chat, job.rule.generation, most)
+    task = Task(
+        endpoint="chat/completions",
+        prompt=prompt,
+        sampling=settled,
+        guide=wants.guide,
+        form=wants.form,
+        body=body,
+        changed=otherwise(chat, settled),
+        sources=0 if fitted is None else fitted.sources,
+    )
+    if fitted is not None and not fitted.dropped and not fitted.capped:
+        fitted = None
+    return Prepared(task=task, fitted=fitted)
+
+
 class _Writer:
+    """Writes a conversation that may be too long, or has evidence or messages of ours."""
+
     def __init__(
         self, chat: ChatRequest, job: Job, template: ChatTemplate, wants: Wanted, *, apart: bool
     ) -> None:
@@ -96,22 +138,11 @@ class _Writer:
             if self._exact and chat.limit is None and context is not None:
                 most = max(min(most, context - tokens), 1)
         fitted.capped = self._capped
-        messages = self._assembled(fitted)
-        changed = messages is not chat.messages or chat.context is not None
-        settled = sampling(chat, job.rule.generation, most)
-        return Prepared(
-            task=Task(
-                endpoint="chat/completions",
-                prompt=self._prompt(messages) if job.model.texts_alone else "",
-                sampling=settled,
-                guide=self._wants.guide,
-                form=self._wants.form,
-                body=with_messages(job.body, chat.messages, messages) if changed else job.body,
-                changed=otherwise(chat, settled),
-                sources=fitted.sources,
-            ),
-            fitted=fitted if fitted.dropped or fitted.capped else None,
-        )
+        messages, body = self._assembled(fitted), job.body
+        if messages is not chat.messages or chat.context is not None:
+            body = with_messages(body, chat.messages, messages)
+        prompt = self._prompt(messages) if job.model.texts_alone else ""
+        return _prepared(chat, job, self._wants, prompt=prompt, most=most, body=body, fitted=fitted)
 
     def _fit(self, budget: Budget) -> tuple[Fitted, int, int]:
         """Bring the conversation down to the budget, as far as the route lets it.
@@ -153,10 +184,4 @@ class _Writer:
         return [*messages, *self._job.more] if self._job.more else messages
 
     def _prompt(self, messages: list[Message]) -> str:
-        prompt = self._template.prompt(
-            list(map(plain, messages)),
-            tools=self._wants.tools or None,
-            now=datetime.fromtimestamp(self._job.now, UTC),
-        )
-        form = self._wants.form
-        return prompt if form is None else prompt + form.said
+        return written(messages, self._job, self._template, self._wants)

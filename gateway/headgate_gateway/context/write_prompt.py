@@ -4,7 +4,7 @@ from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import ClassVar
 
-from headgate_gateway.context.chat import Found
+from headgate_gateway.context.chat import Found, Prepared
 from headgate_gateway.context.prepare import Preparation
 from headgate_gateway.refusals import PASS, Code, Refusal, Verdict
 from headgate_gateway.request import Request
@@ -25,17 +25,16 @@ class WritePrompt:
         found = self.preparation.prepare(
             request.asked, request.model, request.rule, body=request.body, now=request.now
         )
-        if isinstance(found, Awaitable):
-            return _later(request, found)
-        return _take(request, found)
+        if isinstance(found, Prepared):
+            return _take(request, found)
+        return found if isinstance(found, Refusal) else _later(request, found)
 
 
 async def _later(request: Request, found: Awaitable[Found]) -> Verdict:
-    return _take(request, await found)
+    prepared = await found
+    return prepared if isinstance(prepared, Refusal) else _take(request, prepared)
 
 
-def _take(request: Request, found: Found) -> Verdict:
-    if isinstance(found, Refusal):
-        return found
+def _take(request: Request, found: Prepared) -> Verdict:
     request.task, request.fitted = found.task, found.fitted
     return PASS
