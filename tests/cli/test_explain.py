@@ -97,10 +97,11 @@ A chat for the model "desk", asked by tenant demo (key first-try).
 
 Policy default/desk claims the name (Router: the first route whose `when` is true takes the \
 request).
-  tools: no, when request.hasTools, because request.hasTools is false
-  gold: no, when request.headers["x-plan"] == "gold" || now.hour < 6, because \
-request.headers["x-plan"] == "gold" is false (request.headers["x-plan"] is 'silver'); \
-now.hour < 6 is false (now.hour is 12)
+  tools: no, when request.hasTools
+    because request.hasTools is false
+  gold: no, when request.headers["x-plan"] == "gold" || now.hour < 6
+    because request.headers["x-plan"] == "gold" is false (request.headers["x-plan"] is 'silver')
+    and now.hour < 6 is false (now.hour is 12)
   rest: yes, it takes all that comes to it
     leads to qwen-2-5-7b; falls back to sorry after Error or Timeout; refuses what is beyond 16 \
 tokens of input

@@ -10,16 +10,18 @@ from headgate_api.snapshot import (
     FallbackBody,
     RouteBody,
     RouteRule,
+    StreamingBody,
     Target,
     TenantBody,
 )
 from headgate_gateway.edge import heads
 from headgate_gateway.explain.header import LONGEST
 
-from .conftest import KEY, MODEL, NAME, TENANT, Running, api_key, entry
+from .conftest import KEY, MODEL, NAME, TENANT, Running, api_key, cohort, entry, model, pod, until
 from .exchanges import Recorded
 from .test_calls import ask, failing
 from .test_explain import explained
+from .test_telemetry_told import silent
 from .upstream import saying
 
 Start = Callable[..., Awaitable[Running]]
@@ -151,3 +153,79 @@ async def test_every_stage_of_a_course_is_told(start: Start) -> None:
     said = await explained(running, accept="text/plain")
     assert "  1. route fast, model llama (the only target that was ready): it failed: " in said
     assert "  2. route sorry, a fallback, since the one before ended with Error, " in said
+
+
+async def test_an_answer_that_was_not_accepted_is_told_with_what_was_wrong(start: Start) -> None:
+    small = RouteRule(name="small", accept_when="answer.outputTokens > 100", targets=LLAMA)
+    large = RouteRule(name="large", targets=(Target(model="big"),))
+    entries = routed(small, large, architecture="Cascade")
+    big = model(cohort(), name="big", public_name="big")
+    running = await start(saying("No"), entries=(*entries, big))
+    running.gateway.pods.put(pod("pod-big", uid="uid-big"))
+
+    await ask(running, model="assistant")
+    found = await explained(running)
+
+    assert ["yes", "yes"] == [rule["matched"] for rule in found["rules"]]
+    first, second = found["stages"]
+    assert ("small", "rejected", {"answer.outputTokens": 1}) == tuple(
+        first[name] for name in ("route", "result", "read")
+    )
+    assert ("large", "given", [2]) == tuple(
+        second[name] for name in ("route", "result", "attempts")
+    )
+    assert ["llama", "big"] == [attempt["model"] for attempt in found["attempts"]]
+    said = await explained(running, accept="text/plain")
+    assert "its answer was not accepted: " in said
+    assert "[answer.outputTokens is 1]" in said
+
+
+async def test_a_stream_in_segments_is_told_by_them(start: Start) -> None:
+    rule = RouteRule(name="all", targets=LLAMA, streaming=StreamingBody())
+    running = await start(saying("One. ", "Two.\n"), entries=routed(rule, architecture="Single"))
+
+    await ask(running, model="assistant", stream=True)
+    segments = (await explained(running))["segments"]
+
+    assert ("complete", 2) == (segments["ending"], segments["count"])
+    assert 2 == sum(segments["causes"].values())
+    assert segments["first_ms"] > 0
+    said = await explained(running, accept="text/plain")
+    assert "Segments:\n  2, the first after " in said
+
+
+async def test_a_request_in_work_is_explained_as_far_as_it_has_come(start: Start) -> None:
+    running = await start(silent, entries=routed(*ROUTES))
+    asking = asyncio.create_task(ask(running, model="assistant"))
+    await until(lambda: running.upstreams[0].requests == 1)
+
+    found = await explained(running)
+    said = await explained(running, accept="text/plain")
+    asking.cancel()
+
+    assert "outcome" not in found
+    assert "time" not in found
+    assert "" == found["stages"][0]["result"]
+    assert "pod-1" == found["attempts"][0]["pod"]
+    assert "\nIt is in work, for " in said
+    assert "route long-or-premium, model llama (the only target that was ready): in work" in said
+
+
+async def test_long_values_are_kept_short(start: Start) -> None:
+    rules = (
+        RouteRule(name="header", when='request.headers["x-long"] == "short"', targets=LLAMA),
+        ROUTES[2],
+    )
+    running = await start(saying("Hi"), entries=routed(*rules, match_headers=("x-long",)))
+    body = json.dumps({"model": "assistant", "messages": [{"role": "user", "content": "Hi"}]})
+    headers = {b"x-long": 8000 * b"x"}
+    exchange = Recorded("POST", "/v1/chat/completions", KEY, body.encode(), headers)
+    await running.gateway.edge.handle(exchange)
+    await asyncio.sleep(0)
+
+    found = await explained(running)
+
+    (record,) = running.gateway.explanations
+    assert len(record.decided) < 512
+    assert {"x-long": 64 * "x" + "..."} == found["rules"][0]["read"]["request.headers"]
+    assert "no" == found["rules"][0]["matched"]

@@ -45,7 +45,7 @@ def _parts(request: Request) -> Iterator[str]:
     stages = stages_of(found, request.timeline.started)
     last = stages[-1].route if stages else body.routes[decision.rule].name
     yield f"{decision.route.identity.name}/{last}"
-    for rule in rules_of(body, found):
+    for rule in rules_of(body, found, reasons=False):
         if rule.when is not None and rule.matched in ("yes", "no", "error"):
             yield _rule(rule)
     for stage in stages:

@@ -21,6 +21,8 @@ CLIP: Final = 64
 """Characters of a value that a client wrote: enough to see why a rule matched, and no text."""
 ITEMS: Final = 16
 """Of a list or a mapping of such values."""
+LONGEST: Final = 1024
+"""Bytes of what a policy decided that are kept as they are."""
 NEVER: Final = "answer.text"
 """The word whose value is a model's text."""
 
@@ -47,8 +49,8 @@ class Decided(msgspec.Struct, array_like=True):
     """A `Decision` without its policy and without anything long."""
 
     rule: int
-    errors: dict[int, str]
-    words: Words
+    errors: Mapping[int, str]
+    words: Mapping[str, Any]
     stages: list[Stage]
     segments: Segments | None
 
@@ -71,19 +73,23 @@ def record(request: Request, watch: Watch | None, line: bytes) -> Record:
         getattr(request, "deadline", None),
         None if task is None else task.sampling.max_tokens,
         request.route,
-        b"" if decision is None else _ENCODER.encode(decided(decision, watch, timeline.started)),
+        b"" if decision is None else packed(decided(decision, watch, timeline.started)),
     )
 
 
 def decided(decision: Decision, watch: Watch | None = None, started: float = 0.0) -> Decided:
-    """Take down a decision, and what was seen of the stream that began to be asked at `started`."""
-    return Decided(
-        decision.rule,
-        dict(decision.errors),
-        clipped(decision.words),
-        decision.stages,
-        None if watch is None else _segments(watch, started),
-    )
+    """Take down a decision, and what was seen of the stream that was asked for at `started`."""
+    segments = None if watch is None else _segments(watch, started)
+    return Decided(decision.rule, decision.errors, decision.words, decision.stages, segments)
+
+
+def packed(found: Decided) -> bytes:
+    """Pack it. Values are cut only where that is needed: it takes longer than all the rest."""
+    whole = _ENCODER.encode(found)
+    if len(whole) <= LONGEST:
+        return whole
+    found.words = clipped(found.words)
+    return _ENCODER.encode(found)
 
 
 def _segments(watch: Watch, started: float) -> Segments:

@@ -104,6 +104,8 @@ def _policy(found: Explanation) -> Iterator[str]:
     yield f"Policy {policy.namespace}/{policy.name} claims the name ({how})."
     for rule in found.rules:
         yield f"  {_rule(rule)}"
+        for number, part in enumerate(rule.because):
+            yield f"    {'and' if number else 'because'} {part}"
         if rule.matched in ("yes", "fallback only") or (
             policy.architecture == "Cascade" and rule.matched == "not reached"
         ):
@@ -112,14 +114,13 @@ def _policy(found: Explanation) -> Iterator[str]:
 
 def _rule(rule: Rule) -> str:
     when = f", when {rule.when}" if rule.when is not None else ""
-    because = f", because {'; '.join(rule.because)}" if rule.because else ""
     match rule.matched:
         case "error":
             return f"{rule.route}: no{when}, which has no value: {rule.error}"
         case "yes" if rule.when is None:
             return f"{rule.route}: yes, it takes all that comes to it"
         case matched:
-            return f"{rule.route}: {matched}{when}{because}"
+            return f"{rule.route}: {matched}{when}"
 
 
 def _leads(rule: Rule) -> str:
@@ -164,7 +165,8 @@ def _stage(stage: Stage, *, made: bool) -> str:
     read = f" [{_values(stage.read)}]" if stage.read else ""
     took = f", after {_ms(stage.took_ms)}" if stage.took_ms is not None else ""
     tokens = f", {stage.output_tokens} tokens" if stage.output_tokens is not None else ""
-    tried = f", attempt {_and(map(str, stage.attempts))}" if stage.attempts else ""
+    several = "s" if len(stage.attempts) > 1 else ""
+    tried = f", attempt{several} {_and(map(str, stage.attempts))}" if stage.attempts else ""
     return f"{', '.join(parts)}: {result}{reason}{read}{took}{tokens}{tried}"
 
 
@@ -266,10 +268,8 @@ def _ms(ms: float) -> str:
     """Write a time as people read it.
 
     >>> _ms(0.0421), _ms(211.7), _ms(1902.4), _ms(600_000)
-    ('0.0421 ms', '212 ms', '1.90 s', '600 s')
+    ('0.0421 ms', '212 ms', '1.9 s', '600 s')
     """
-    if ms >= 100_000:
-        return f"{ms / 1000:.0f} s"
     if ms >= 1000:
-        return f"{ms / 1000:.2f} s"
+        return f"{ms / 1000:.3g} s" if ms < 100_000 else f"{ms / 1000:.0f} s"
     return f"{ms:.0f} ms" if ms >= 10 else f"{ms:.3g} ms" if ms >= 0.0005 else "0 ms"
