@@ -10,7 +10,7 @@ import pytest
 from structlog.testing import capture_logs
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
-from headgate_api.errors import HeadgateError, TerminalError, Unavailable
+from headgate_api.errors import TerminalError, Unavailable
 from headgate_api.snapshot import ContextBody, TokenizerBody
 from headgate_cluster.files import TREE
 from headgate_gateway.context import tokenizers
@@ -100,7 +100,7 @@ class Loading:
 
     def __init__(self) -> None:
         self.asked: list[str] = []
-        self.fault: HeadgateError | None = None
+        self.fault: Exception | None = None
         self.now = 0.0
         self.found = Tokenizers(self, lambda: self.now)
 
@@ -138,6 +138,20 @@ async def test_one_that_cannot_be_used_is_tried_again_later() -> None:
     loading.now += PAUSE
     assert await loading.find("a") is not None
     assert ["a", "a"] == loading.asked
+
+
+async def test_a_fault_of_ours_is_no_reason_to_try_at_once() -> None:
+    loading = Loading()
+    loading.fault = ZeroDivisionError()
+    wanted = TokenizerBody(uri="a", digest="a")
+    for _ in range(3):
+        loading.found.find(wanted)
+        with pytest.raises(ZeroDivisionError):
+            await next(iter(loading.found._loading.values()))
+        assert loading.found.find(wanted) is None
+        assert {} == loading.found._loading
+        loading.now += PAUSE
+    assert ["a", "a", "a"] == loading.asked
 
 
 async def test_those_used_last_stay_in_memory() -> None:

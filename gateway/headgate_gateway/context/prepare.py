@@ -112,7 +112,7 @@ class Preparation:
         Compiling a template takes tens of milliseconds, and so may a long conversation, a schema or
         a tokenizer.
         """
-        counts = job.budget is not None
+        counts = job.budget is not None or job.rule.context.max_tokens_per_source is not None
         if len(job.body) > (COUNTED if counts and job.counter.exact else SHORT):
             return not isinstance(asked, ChatRequest) and not counts
         if not isinstance(asked, ChatRequest):

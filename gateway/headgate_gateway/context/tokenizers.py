@@ -53,7 +53,10 @@ class Tokenizers:
         if counter is not None:
             self._ready[digest] = counter
             return counter
-        if digest not in self._loading and self._clock() >= self._again_at.get(digest, 0.0):
+        now = self._clock()
+        if digest not in self._loading and now >= self._again_at.get(digest, now):
+            self._again_at = {d: at for d, at in self._again_at.items() if at > now}
+            self._again_at[digest] = now + PAUSE  # whatever comes of it
             self._loading[digest] = asyncio.create_task(self._get_ready(wanted))
         return None
 
@@ -68,10 +71,9 @@ class Tokenizers:
             counter = await asyncio.to_thread(self._load, wanted)
         except HeadgateError as error:
             log.warning("tokenizer cannot be used", uri=wanted.uri, error=str(error))
-            self._again_at = {d: at for d, at in self._again_at.items() if at > self._clock()}
-            self._again_at[digest] = self._clock() + PAUSE
         else:
             log.info("tokenizer loaded", uri=wanted.uri)
+            self._again_at.pop(digest, None)
             self._ready[digest] = counter
             while len(self._ready) > MOST:
                 del self._ready[next(iter(self._ready))]
