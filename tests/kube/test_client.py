@@ -19,7 +19,15 @@ from headgate_api.errors import (
 from headgate_cluster.light import LightCluster
 from headgate_kube import client as module
 from headgate_kube.client import Client, Expired, Object
-from headgate_kube.resources import CONFIG_MAPS, EVENTS, NAMESPACES, PODS, SERVICES
+from headgate_kube.resources import (
+    CONFIG_MAPS,
+    EVENTS,
+    NAMESPACES,
+    PODS,
+    SERVICE_ACCOUNTS,
+    SERVICES,
+    TOKEN_REVIEWS,
+)
 
 apiserver = pytest.mark.apiserver
 
@@ -117,6 +125,23 @@ async def test_an_answer_is_a_value_error_of_nobody_when_the_object_is_invalid(
     }
     with pytest.raises(Invalid, match=r"spec\.ports\[0\]\.port: Invalid value: 0"):
         await client.create(SERVICES, namespace, service)
+
+
+@apiserver
+async def test_a_token_is_for_its_audience_and_a_pod_is_asked_through_the_server(
+    client: Client, namespace: str
+) -> None:
+    await client.create(SERVICE_ACCOUNTS, namespace, {"metadata": {"name": "reader"}})
+    token = await client.token(namespace, "reader", "somebody")
+    review = {"spec": {"token": token, "audiences": ["somebody"]}}
+    seen = await client.create(TOKEN_REVIEWS, None, review)
+    assert ["somebody"] == seen["status"]["audiences"]
+    assert f"system:serviceaccount:{namespace}:reader" == seen["status"]["user"]["username"]
+
+    with pytest.raises(NotFound, match='pods "gateway-0" not found'):
+        await client.ask_pod(namespace, "gateway-0", 9090, "/debug/requests/r", headers={})
+    with pytest.raises(NotFound, match='serviceaccounts "nobody" not found'):
+        await client.token(namespace, "nobody", "somebody")
 
 
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
