@@ -14,15 +14,17 @@ LONGEST: Final = 512
 class Fences:
     """Follows a text that is given to it piece by piece."""
 
-    __slots__ = ("_line", "_open")
+    __slots__ = ("_line", "_open", "_plain")
 
     def __init__(self) -> None:
         self._open = ""  # the mark that began the block we are in
         self._line = ""  # the last one so far: its beginning, if it is long
+        self._plain = True  # there is no mark in it, and we are in no block
 
     def feed(self, text: str) -> None:
         self._open, line = self._behind(text)
         self._line = line[:LONGEST]
+        self._plain = not self._open and _plain(line)
 
     def line(self, text: str) -> str:
         """Return what would be the last line behind `text`, so far."""
@@ -31,6 +33,8 @@ class Fences:
 
     def holds(self, text: str) -> bool:
         """Say whether `text` would end in code, or in a mark around it."""
+        if self._plain and _plain(text):
+            return False
         mark, line = self._behind(text)
         return bool(mark or _after("", line))
 
@@ -41,7 +45,7 @@ class Fences:
     def _behind(self, text: str) -> tuple[str, str]:
         """Tell what it would be behind `text`: the mark that is open, and the last line so far."""
         mark, line = self._open, self.line(text)
-        if "\n" in text and (mark or "`" in text or "~" in text or self._line):
+        if "\n" in text and not (self._plain and _plain(text)):
             first, *lines = text.split("\n")
             mark = _after(mark, self._line + first)
             for each in lines[:-1]:
@@ -57,13 +61,17 @@ class Fences:
         return f"\n{still}\n" if self._line else f"{still}\n"
 
 
+def _plain(text: str) -> bool:
+    return "`" not in text and "~" not in text
+
+
 def _after(mark: str, line: str) -> str:
     """Return the mark of the block that is open behind a line.
 
     >>> [_after("", "```py"), _after("```", "x = 1"), _after("````", "```"), _after("```", "````")]
     ['```', '```', '````', '']
     """
-    found = FENCE.match(line) if "`" in line or "~" in line else None
+    found = FENCE.match(line)
     if found is None:
         return mark
     new, rest = found.groups()

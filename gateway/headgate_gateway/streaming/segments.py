@@ -116,29 +116,35 @@ class Segmenter:
         self._arrived.append(now)
         self._length = length = self._length + len(text)
         if length <= self._most:
-            if self._open is None:
-                if self._trigger(text) is None:
+            if self._open is not None:
+                if not text.strip(OPEN):
+                    self._wait(self._open, now)
                     return NOTHING
-            elif not text.strip(OPEN):
-                self._wait(self._open, now)
+            elif (found := self._trigger(text)) is None:
+                return NOTHING
+            elif len(text.rstrip(OPEN)) <= found.start():
+                self._wait(length - len(text) + found.start(), now)
                 return NOTHING
         return self._look(length - len(text), now)
 
     def expire(self, now: float) -> Sequence[Event]:
         """Return what has to go, since `due` is over."""
         held = self._held
-        if held and now >= self._arrived[0] + self._hold:
+        if not held:
+            self.due = inf
+            return NOTHING
+        if now >= self._arrived[0] + self._hold:
             cut = self._overdue(held, now)
             if cut:
                 return self._let_go(cut, "hold")
             self._open, self._settles = 0, inf  # whatever follows, it is time
             self.due = inf
             return NOTHING
-        if held and now >= self._settles:
+        if now >= self._settles:
             self._settles = inf
             if self._ends_here(held):
                 return self._let_go(len(held), "sentence")
-        self._set_due()
+        self.due = min(self._settles, self._arrived[0] + self._hold)
         return NOTHING
 
     def finish(self) -> list[Event]:
@@ -156,7 +162,7 @@ class Segmenter:
             return self.finish()
         code = self._fences.holds(held)
         segments = self._let_go(held.rfind("\n") + 1 if code else last_word(held, len(held)), "end")
-        self._keep(self._length)
+        self._keep("", self._length)
         return segments
 
     @property
@@ -202,24 +208,24 @@ class Segmenter:
             segments.append(self._segment(window[:length], start, cause, logprobs))
             window = text[start : start + self._most + 1]
         if segments:
-            self._keep(start)
-        if self._sentences and (last := LAST.search(window, scan)) is not None:
+            self._keep(text, start)
+        if window and window[-1] in OPEN and (last := LAST.search(window, scan)) is not None:
             self._wait(last.start(), now)
         return segments
 
     def _boundary(self, text: str, scan: int) -> tuple[int, Cause] | None:
         """Find where the segment ends that `text` begins with. None: more has to come."""
-        first = _VISIBLE.search(text)  # an empty line goes with what follows it
-        if first is not None:
-            scan = max(scan, first.start())
-            while (found := self._candidate(text, scan)) is not None:
-                scan = found.end()
-                cause = self._cause(text, found)
-                if cause is not None:
-                    behind = scan + (cause == "sentence" and text[scan].isspace())
-                    if behind <= self._most:
-                        return behind, cause
-                    break
+        if text[:1].isspace():  # an empty line goes with what follows it
+            first = _VISIBLE.search(text)
+            scan = max(scan, len(text) if first is None else first.start())
+        while (found := self._candidate(text, scan)) is not None:
+            scan = found.end()
+            cause = self._cause(text, found)
+            if cause is not None:
+                behind = scan + (cause == "sentence" and text[scan].isspace())
+                if behind <= self._most:
+                    return behind, cause
+                break
         return (self._cut(text), "size") if len(text) > self._most else None
 
     def _cause(self, text: str, found: re.Match[str]) -> Cause | None:
@@ -267,7 +273,7 @@ class Segmenter:
         if self._fences.grows(held):
             return held.rfind("\n") + 1  # a mark is given whole
         word = last_word(held, len(held))
-        arrived = self._arrived[self._event(word)[0] :]
+        arrived = self._arrived[self._event(len(held) - word)[0] :]
         return word if word and (not arrived or now < arrived[0] + self._hold) else len(held)
 
     # Giving
@@ -276,8 +282,9 @@ class Segmenter:
         """Give all that is held before `cut`."""
         if not cut:
             return []
-        segment = self._segment(self._held[:cut], cut, cause, self._logprobs())
-        self._keep(cut)
+        held = self._held
+        segment = self._segment(held[:cut], cut, cause, self._logprobs())
+        self._keep(held, cut)
         return [segment]
 
     def _segment(
@@ -293,11 +300,15 @@ class Segmenter:
         del logprobs[: len(taken)]
         return Text(text, taken)
 
-    def _keep(self, start: int) -> None:
+    def _keep(self, held: str, start: int) -> None:
         """Forget all that is held before `start`: it was given."""
-        index, skip = self._event(start)
-        self._text = self._held[start:]
+        self._text = held[start:]
         self._length -= start
+        if not self._length:
+            self._events, self._arrived, self._joined = [], [], 0
+            self._open, self._settles, self.due = None, inf, inf
+            return
+        index, skip = self._event(self._length)
         self._events = self._events[index:]
         self._arrived = self._arrived[index:]
         self._joined = len(self._events)
@@ -307,18 +318,15 @@ class Segmenter:
             self._open -= start
         else:
             self._open, self._settles = None, inf
-        self._set_due()
+        self.due = min(self._settles, self._arrived[0] + self._hold)
 
-    def _set_due(self) -> None:
-        self.due = min(self._settles, self._arrived[0] + self._hold) if self._events else inf
-
-    def _event(self, place: int) -> tuple[int, int]:
-        """Find the event that a place lies in, and where in it. It is one of the last ones."""
-        index, behind = len(self._events), self._length - place
-        while behind > 0:
+    def _event(self, rest: int) -> tuple[int, int]:
+        """Find the event that the last `rest` characters begin in, and where in it."""
+        index = len(self._events)
+        while rest > 0:
             index -= 1
-            behind -= len(self._events[index].text)
-        return index, -behind
+            rest -= len(self._events[index].text)
+        return index, -rest
 
     def _logprobs(self) -> list[tuple[int, Raw]]:
         """List the log probabilities of all that is held, with where their tokens end."""

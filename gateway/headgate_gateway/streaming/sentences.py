@@ -76,4 +76,6 @@ def ends_sentence(text: str, found: re.Match[str], line: str) -> bool:
         return True
     if len(word) == 1:
         return not word.isalpha()
-    return word.lower() not in ABBREVIATIONS and _DOTTED.fullmatch(word) is None
+    if "." in word and _DOTTED.fullmatch(word) is not None:
+        return False
+    return word.lower() not in ABBREVIATIONS
