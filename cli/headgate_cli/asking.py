@@ -79,7 +79,7 @@ async def _token(client: Client, namespace: str, account: str) -> str:
     except NotFound as error:
         raise TerminalError(
             f"namespace {namespace} has no ServiceAccount {account} that may read explanations; "
-            "docs/explain.md has one to apply, --service-account names another one"
+            "the chart installs one, --service-account names another one"
         ) from error
 
 

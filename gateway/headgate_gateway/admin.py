@@ -32,6 +32,7 @@ Authorize: TypeAlias = Callable[[str, str], Awaitable[Access]]
 """From a bearer token and a path to whether its owner may GET it. Raises `HeadgateError`."""
 
 SEND: Final = f"send a service account's token for the audience {GATEWAY_AUDIENCE}"
+REQUESTS: Final = "/debug/requests"
 NO_STORE: Final = {"cache-control": "no-store"}
 
 
@@ -75,13 +76,17 @@ def application(
             return PlainTextResponse(words(found), headers=NO_STORE)
         return _json(msgspec.json.encode(found))
 
-    def guarded(give: Callable[[Request], Response]) -> Callable[[Request], Awaitable[Response]]:
+    def guarded(
+        give: Callable[[Request], Response], path: str
+    ) -> Callable[[Request], Awaitable[Response]]:
+        """Let those in that may get `path`."""
+
         async def answer(request: Request) -> Response:
             token = _token(request)
             if not token:
                 return PlainTextResponse(SEND, 401)
             try:
-                access = await authorize(token, request.url.path)
+                access = await authorize(token, path)
             except HeadgateError as error:  # the words are not for whoever asks
                 log.warning("token not checked", path=request.url.path, error=str(error))
                 return PlainTextResponse("the token could not be checked", 503)
@@ -95,15 +100,19 @@ def application(
 
         return answer
 
+    def report(path: str, body: Callable[[], bytes]) -> Route:
+        return Route(path, guarded(lambda _: _json(body()), path))
+
     return Starlette(
         routes=[
             Route("/healthz", healthz),
             Route("/readyz", readyz),
             Route("/metrics", metrics),
-            Route("/snapshot", guarded(lambda _: _json(msgspec.json.encode(snapshots.report)))),
-            Route("/feedback", guarded(lambda _: _json(feedback.body()))),
-            Route("/debug/requests", guarded(lambda _: _json(requests()))),
-            Route("/debug/requests/{id}", guarded(explanation)),
+            report("/snapshot", lambda: msgspec.json.encode(snapshots.report)),
+            report("/feedback", feedback.body),
+            report(REQUESTS, requests),
+            # Who may see all requests may see each: no right names an id.
+            Route(f"{REQUESTS}/{{id}}", guarded(explanation, REQUESTS)),
         ]
     )
 

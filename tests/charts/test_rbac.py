@@ -47,6 +47,7 @@ ROLES = {
     ("ClusterRole", "headgate-operator"): OPERATOR_OF_THE_CLUSTER,
     ("Role", "headgate-gateway"): {"configmaps": READ},
     ("ClusterRole", "headgate-gateway-watched"): {"pods": READ},
+    ("ClusterRole", "headgate-explain"): {"/debug/requests": {"get"}},
     ("ClusterRole", "headgate-view"): {
         "headgate.dev/modeldeployments": READ,
         "headgate.dev/routingpolicies": READ,

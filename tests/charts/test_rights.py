@@ -99,9 +99,12 @@ def test_the_programs_get_along_with_the_rights_of_their_accounts(
     report = f"http://127.0.0.1:{admin_port}/snapshot"
     asked = {part: get(report, for_gateways(release, part)) for part in PROGRAMS}
     for_the_api_server = get(report, token(release, "operator"))
+    explaining = for_gateways(release, "explain")
+    unknown = f"http://127.0.0.1:{admin_port}/debug/requests/nobodys"
     kubectl("delete", "-f", str(ROOT / "examples" / "quickstart"))
 
     assert {"operator": 200, "gateway": 403} == asked
+    assert (403, 404) == (get(report, explaining), get(unknown, explaining))
     assert 401 == for_the_api_server
     assert 401 == get(report, "made-up")
     for program in (operator, gateway):

@@ -155,7 +155,7 @@ async def test_all_gateways_are_asked_and_the_one_that_knows_answers(
         (
             (gateway_pod("gateway-0"),),
             "other",
-            "namespace headgate has no ServiceAccount other that may read explanations; docs/",
+            "namespace headgate has no ServiceAccount other that may read explanations; the",
         ),
     ],
 )

@@ -105,6 +105,7 @@ def cascade() -> Explanation:
             watch,
             stream=True,
             public_name="extract",
+            route="front/large",
             key="ci",
             user="build-7",
             tries=(
@@ -126,7 +127,7 @@ def cascade() -> Explanation:
 STORY: Final = """\
 Request p-1: A chat for the model "extract", as a stream, asked by tenant acme (key ci, user \
 build-7).
-Answered with status 200 after 2 s, finish reason stop (it ended at \
+Answered by front/large with status 200 after 2 s, finish reason stop (it ended at \
 2023-11-14T22:13:22.000+00:00).
 
 Policy chat/front claims the name (Cascade: routes are tried in order until an answer is \

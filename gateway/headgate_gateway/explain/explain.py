@@ -42,6 +42,7 @@ def explain(record: Record) -> Explanation:
             key=facts.key,
             user=facts.user,
         ),
+        route=facts.route,
         model=facts.model,
         attempts=tuple(_attempts(facts)),
         budgets=_budgets(record, facts),

@@ -175,8 +175,10 @@ class Explanation(Part, kw_only=True):
     asked: Asked
     policy: Policy | None = None
     """Missing: the name is a ModelDeployment's own, or nobody's."""
+    route: str | None = None
+    """`policy/route` that gave the answer, or was to."""
     model: str | None = None
-    """ModelDeployment that answered, or was to."""
+    """ModelDeployment that did."""
     rules: tuple[Rule, ...] = ()
     stages: tuple[Stage, ...] = ()
     attempts: tuple[Attempt, ...] = ()

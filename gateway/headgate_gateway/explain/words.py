@@ -78,7 +78,8 @@ def _outcome(found: Explanation) -> Iterator[str]:
     at = f" (it ended at {found.time})" if found.time is not None else ""
     if outcome.code == OK:
         end = f", finish reason {outcome.finish_reason}" if outcome.finish_reason else ""
-        yield f"Answered with status {outcome.status}{after}{end}{at}."
+        by = f" by {found.route}" if found.route is not None else ""
+        yield f"Answered{by} with status {outcome.status}{after}{end}{at}."
     elif outcome.code == CLIENT_CLOSED:
         yield f"The client left{after}{at}."
     else:
