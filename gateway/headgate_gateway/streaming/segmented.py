@@ -44,7 +44,7 @@ class Segmented:
         source: what it comes from.
         exchange: where it goes to.
         begin: sends status and headers.
-        write: makes the writer of chunks, once it is known who answers.
+        writer: makes the writer of chunks, once it is known who answers.
     """
 
     def __init__(

@@ -14,12 +14,12 @@ from math import inf
 from operator import attrgetter
 from typing import Final, Literal, TypeAlias
 
-import msgspec
 from msgspec import Raw
 
 from headgate_api.snapshot import StreamingBody
-from headgate_gateway.calls.events import NO_JSON, Event, Reasoning, Text
+from headgate_gateway.calls.events import Event, Reasoning, Text
 from headgate_gateway.streaming.fences import Fences
+from headgate_gateway.streaming.logprobs import behind, tokens
 from headgate_gateway.streaming.sentences import (
     CANDIDATE,
     LAST,
@@ -50,12 +50,7 @@ _TRIGGERS: Final = {
 _CANDIDATES: Final = _TRIGGERS | {"Sentence": CANDIDATE}
 
 
-class _Token(msgspec.Struct, gc=False):
-    token: str = ""
-
-
 _LOGPROBS: Final = attrgetter("logprobs")
-_TOKEN: Final = msgspec.json.Decoder(_Token).decode
 
 
 class Segmenter:
@@ -313,7 +308,7 @@ class Segmenter:
         self._arrived = self._arrived[index:]
         self._joined = len(self._events)
         if skip:
-            self._events[0] = _behind(self._events[0], skip)
+            self._events[0] = behind(self._events[0], skip)
         if self._open is not None and self._open >= start:
             self._open -= start
         else:
@@ -334,7 +329,7 @@ class Segmenter:
         at = 0
         if self._kind is Text and any(map(_LOGPROBS, self._events)):
             for event in self._events:
-                places += [(at + place, raw) for place, raw in _tokens(event)]
+                places += [(at + place, raw) for place, raw in tokens(event)]
                 at += len(event.text)
         return places
 
@@ -351,33 +346,3 @@ class Pieces(Segmenter):
 def segmenter(how: StreamingBody) -> Segmenter:
     """Make the one that a route's rules call for."""
     return Pieces(how) if how.boundary == "Token" else Segmenter(how)
-
-
-def _behind(event: Text | Reasoning, start: int) -> Text | Reasoning:
-    text = event.text[start:]
-    if isinstance(event, Reasoning):
-        return Reasoning(text)
-    if not event.logprobs:
-        return Text(text)
-    return Text(text, tuple(raw for place, raw in _tokens(event) if place > start))
-
-
-def _tokens(text: Text | Reasoning) -> list[tuple[int, Raw]]:
-    """List a text's log probabilities with where their tokens end: each goes with its token."""
-    places: list[tuple[int, Raw]] = []
-    if isinstance(text, Reasoning):
-        return places
-    place, end = 0, len(text.text)
-    for raw in text.logprobs:
-        place = min(place + _length(raw), end)
-        places.append((place, raw))
-    if places:
-        places[-1] = (end, places[-1][1])  # whatever a model server takes for a token
-    return places
-
-
-def _length(logprob: Raw) -> int:
-    try:
-        return len(_TOKEN(logprob).token)
-    except NO_JSON:
-        return 0

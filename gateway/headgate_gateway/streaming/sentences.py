@@ -38,7 +38,6 @@ jan feb mar apr jun jul aug sep sept oct nov dec
 bzw bspw usw evtl ggf inkl nr str hr fr mme mlle sra srta
 """
 ABBREVIATIONS: Final = frozenset(_WORDS.split())
-LONGEST: Final = max(map(len, ABBREVIATIONS))
 LOOKED_AT: Final = 24
 """Characters before a dot."""
 _DOTTED: Final = re.compile(r"(?:[^\W\d_]{1,2}\.)+[^\W\d_]{1,2}")
@@ -72,8 +71,6 @@ def ends_sentence(text: str, found: re.Match[str], line: str) -> bool:
     word = words[-1].lstrip(_OPENERS)
     if word.isdecimal():
         return _ITEM.fullmatch(line) is None
-    if len(word) > LONGEST and word.isalpha():
-        return True
     if len(word) == 1:
         return not word.isalpha()
     if "." in word and _DOTTED.fullmatch(word) is not None:
