@@ -1,8 +1,8 @@
 """The answer on its way to the client: from what a source yields to the bytes of the exchange."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from headgate_gateway.calls.events import MOST_KEPT, End, Failed, Waiting, weight
 from headgate_gateway.calls.failures import INVALID
@@ -41,11 +41,11 @@ class Delivery:
     clock: Callable[[], float]
     """s"""
 
-    async def stream(self) -> Refusal | None:
+    def stream(self) -> Coroutine[Any, Any, Refusal | None]:
         """Send a stream: in segments where a policy says how. It begins with what comes first."""
         if self.request.rule.streaming is None:
-            return await self._as_it_comes()
-        return await Segmented(
+            return self._as_it_comes()
+        return Segmented(
             self.call,
             self.exchange,
             self.request,

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from math import inf
 from typing import Final
 
+from headgate_api.snapshot import StreamingBody
 from headgate_gateway.calls.events import End, Event, Failed, Text, Waiting
 from headgate_gateway.calls.source import Source
 from headgate_gateway.edge.chat_request import ChatRequest, ObjectFormat, SchemaFormat
@@ -66,7 +67,7 @@ class Segmented:
         self._make_writer = writer
         self._clock = clock
         self._loop = asyncio.get_running_loop()
-        self._news: asyncio.Future[None] | None = None
+        self._waiting: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._rings = inf  # when it does
         self._segmenter: Segmenter | None = None  # since there is something to hold
@@ -76,67 +77,56 @@ class Segmented:
 
     async def give(self) -> Refusal | None:
         """Give all of it. Returns why there is none, as long as none of it was given."""
+        source, clock = self._source, self._clock
+        segmenter: Segmenter | None = None
         try:
-            return await self._give()
+            while True:
+                event = source.take()
+                if event is None:
+                    if segmenter is None or (now := clock()) < segmenter.due - SOON:
+                        await self._news(inf if segmenter is None else segmenter.due)
+                    else:
+                        await self._send(segmenter.expire(max(now, segmenter.due)))
+                elif isinstance(event, Waiting):
+                    await self._beat(event)
+                elif isinstance(event, End):
+                    await self._finish(event)
+                    return None
+                elif isinstance(event, Failed):
+                    return self._fail(event.refusal)
+                else:
+                    segmenter = segmenter or self._prepared()
+                    segments = segmenter.feed(event, clock())
+                    if segments:
+                        await self._send(segments)
         finally:
             if self._timer is not None:
                 self._timer.cancel()
-
-    async def _give(self) -> Refusal | None:
-        source, clock = self._source, self._clock
-        while True:
-            event = source.take()
-            if event is None:
-                await self._expire_or_wait()
-                continue
-            if isinstance(event, Waiting):
-                await self._beat(event)
-                continue
-            if isinstance(event, End):
-                await self._finish(event)
-                return None
-            if isinstance(event, Failed):
-                return self._fail(event.refusal)
-            segmenter = self._segmenter or self._prepared()
-            segments = segmenter.feed(event, clock())
-            if segments:
-                await self._send(segments)
 
     def _prepared(self) -> Segmenter:
         """There is an answer: from here on it is known which route's rules it is given by."""
         request = self._request
         if request.timeline.first_text is None:
             request.timeline.first_text = self._clock()
-        how = request.rule.streaming
-        assert how is not None  # noqa: S101 - all routes of a policy say
-        segmenter = self._segmenter = make_segmenter(how)
+        segmenter = self._segmenter = make_segmenter(request.rule.streaming or StreamingBody())
         self._watch.causes = segmenter.causes
         return segmenter
 
     # Time
 
-    async def _expire_or_wait(self) -> None:
-        """Nothing has come. One timer for all that is held, set anew once it has rung."""
-        segmenter = self._segmenter
-        due = inf if segmenter is None else segmenter.due
-        if segmenter is not None and due < inf:
-            now = self._clock()
-            if now >= due - SOON:
-                segments = segmenter.expire(max(now, due))
-                if segments:
-                    await self._send(segments)
-                return
-        self._news = self._source.news()
+    def _news(self, due: float) -> asyncio.Future[None]:
+        """Wait for news, or until `due`. The one timer is only ever set anew to ring earlier."""
+        self._waiting = self._source.news()
         if due < self._rings:
             if self._timer is not None:
                 self._timer.cancel()
             self._timer, self._rings = self._loop.call_at(due, self._ring), due
-        await self._news
+        return self._waiting
 
     def _ring(self) -> None:
         self._timer, self._rings = None, inf
-        if self._news is not None and not self._news.done():
-            self._news.set_result(None)
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(None)
 
     # To the client
 
@@ -151,32 +141,27 @@ class Segmented:
             await self._exchange.send(self._written(segment))
 
     def _written(self, segment: Event) -> bytes:
-        opening, writer = b"", self._writer
-        if writer is None:
-            if not self._exchange.started:
-                self._begin()
-            writer = self._writer = self._make_writer()
-            opening = writer.opening()
+        writer, opening = self._opened()
         if isinstance(segment, Text):
             self._text = segment.text
         self._watch.given(segment, self._clock())
         return opening + writer.write(segment)
 
+    def _opened(self) -> tuple[Stream, bytes]:
+        """Return the writer, and what comes before the first that it writes."""
+        if self._writer is not None:
+            return self._writer, b""
+        if not self._exchange.started:
+            self._begin()
+        writer = self._writer = self._make_writer()
+        return writer, writer.opening()
+
     async def _finish(self, end: End) -> None:
         if self._segmenter is not None:
             await self._send(self._segmenter.finish())
         self._outcome.end, self._watch.ending = end, "complete"
-        self._end(b"", end)
-
-    def _end(self, last: bytes, end: End, stopped: str = "") -> None:
-        """Write the end, which is whole in one piece."""
-        writer, opening = self._writer, b""
-        if writer is None:  # an answer without a word
-            if not self._exchange.started:
-                self._begin()
-            writer = self._make_writer()
-            opening = writer.opening()
-        self._exchange.finish(opening + last + writer.end(end, stopped))
+        writer, opening = self._opened()
+        self._exchange.finish(opening + writer.end(end))
 
     def _fail(self, refusal: Refusal) -> Refusal | None:
         """End what has begun: by an error if it is broken, or well if it was stopped."""
@@ -195,7 +180,7 @@ class Segmented:
         closure = self._closure(self._segmenter)
         if closure:
             last += self._writer.write(Text(closure))
-        self._end(last, end, refusal.code)
+        self._exchange.finish(last + self._writer.end(end, refusal.code))
         return None
 
     def _closure(self, segmenter: Segmenter) -> str:
