@@ -46,7 +46,7 @@ def served(name: str, *, runtime: str = "triton-llmapi", variants: tuple[str, ..
             variant=variant,
             revision="0a1b2c3d",
             runtime=runtime,  # type: ignore[arg-type]
-            served_model="tensorrt_llm",
+            served_model="ensemble" if runtime == "triton-python" else "tensorrt_llm",
         )
         for variant in variants or ("bf16",)
     ]
