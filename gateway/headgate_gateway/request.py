@@ -13,7 +13,8 @@ from headgate_gateway.edge.asked import Asked
 from headgate_gateway.edge.exchange import Head
 from headgate_gateway.routing.decision import Decision
 from headgate_gateway.routing.plan import Plan
-from headgate_gateway.routing.tables import Credential, Model, Route, Tables
+from headgate_gateway.routing.routes import Route
+from headgate_gateway.routing.tables import Credential, Model, Tables
 from headgate_gateway.telemetry.trace_context import Trace
 from headgate_gateway.timeline import Timeline
 

@@ -130,6 +130,8 @@ class Snapshots:
                 entries = decode_shard(contents[digest]).entries
                 for entry in entries:
                     await breath.take()
+                    for _ in draft.compiling(entry):
+                        await breath.take()
                     if not _put(draft, entry):
                         kept.add(entry.identity)
                 shards[digest] = tuple(entry.identity for entry in entries)

@@ -12,7 +12,8 @@ from headgate_gateway.explain.explanation import Explanation
 from headgate_gateway.explain.record import Record, decided, packed
 from headgate_gateway.explain.words import words
 from headgate_gateway.routing.decision import Decision, Stage
-from headgate_gateway.routing.tables import Route, compile_entry
+from headgate_gateway.routing.routes import Route
+from headgate_gateway.routing.tables import compile_entry
 from headgate_gateway.streaming.watch import Watch
 from headgate_gateway.telemetry.facts import Try
 

@@ -162,6 +162,34 @@ async def test_ten_thousand_tenants_are_taken_in_steps_between_which_others_run(
     assert snapshots.longest_step < 2 * STEP
 
 
+async def test_the_rules_of_one_policy_are_compiled_one_by_one() -> None:
+    now, turns = 0.0, 0
+
+    def clock() -> float:
+        nonlocal now
+        now += 2 * STEP
+        return now
+
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    rules = [
+        RouteRule(name=f"r{number}", when=f"request.turns == {number}", respond="Hi")
+        for number in range(40)
+    ]
+    body = RouteBody(models=("m",), routes=(*rules, RouteRule(name="rest", respond="Hi")))
+    snapshots = Snapshots(clock)
+    running = asyncio.create_task(other())
+    await snapshots.swap(*published(entry("RoutingPolicy", "front", body)))
+    running.cancel()
+
+    assert turns > 80
+    assert 41 == len(snapshots.tables.space("chat").routes["m"].steps)
+
+
 def many_tenants(count: int) -> list[Entry]:
     def one(number: int) -> Entry:
         body = TenantBody(tenant=f"t{number}", keys=(api_key(f"key-{number}"),))

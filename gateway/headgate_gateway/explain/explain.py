@@ -20,7 +20,7 @@ from headgate_gateway.explain.explanation import (
 )
 from headgate_gateway.explain.record import DECIDED, Decided, Record, Words, clipped
 from headgate_gateway.routing import decision
-from headgate_gateway.routing.tables import Route
+from headgate_gateway.routing.routes import Route
 from headgate_gateway.telemetry.facts import CLIENT_CLOSED, OK, Facts
 from headgate_policy import cel
 from headgate_policy.cel.functions import Failed

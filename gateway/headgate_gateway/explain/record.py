@@ -14,7 +14,7 @@ from headgate_gateway.calls.deadline import Deadline
 from headgate_gateway.explain.explanation import Segments
 from headgate_gateway.request import Request
 from headgate_gateway.routing.decision import Decision, Stage
-from headgate_gateway.routing.tables import Route
+from headgate_gateway.routing.routes import Route
 from headgate_gateway.streaming.watch import Watch
 
 CLIP: Final = 64

@@ -18,7 +18,7 @@ from headgate_gateway.request import Request
 from headgate_gateway.routing.decision import Result, Stage
 from headgate_gateway.routing.following import Trouble, fallback
 from headgate_gateway.routing.plan import Plan
-from headgate_gateway.routing.tables import Step
+from headgate_gateway.routing.routes import Step
 from headgate_gateway.routing.trial import Given, Ground, Signature, Trial
 
 CANCELLED: Final = "cancelled"

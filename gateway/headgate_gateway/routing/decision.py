@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from headgate_api.snapshot import Trigger
 from headgate_gateway.calls.events import Usage
-from headgate_gateway.routing.tables import Route
+from headgate_gateway.routing.routes import Route
 
 Why: TypeAlias = Literal["only", "weight", "sticky", "fixed"]
 """Why a target: the only one that is ready; by chance and weight; by the session's, user's or

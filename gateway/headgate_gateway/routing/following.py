@@ -5,7 +5,7 @@ from typing import Final, NamedTuple
 
 from headgate_api.snapshot import Trigger
 from headgate_gateway.refusals import Code, Refusal
-from headgate_gateway.routing.tables import Route, Step
+from headgate_gateway.routing.routes import Route, Step
 
 NOT_ACCEPTED: Final = Refusal(
     Code.ANSWER_NOT_ACCEPTED, 502, "The model's answer is not what its route asks of an answer."

@@ -8,7 +8,8 @@ from msgspec import Struct
 if TYPE_CHECKING:
     from headgate_gateway.routing.decision import Decision
     from headgate_gateway.routing.features import Features
-    from headgate_gateway.routing.tables import Model, Route, Step
+    from headgate_gateway.routing.routes import Route, Step
+    from headgate_gateway.routing.tables import Model
 
 
 class Plan(Struct, frozen=True):

@@ -18,7 +18,7 @@ from headgate_gateway.request import Request
 from headgate_gateway.routing.decision import Decision, Stage
 from headgate_gateway.routing.features import Features, Surroundings, tools
 from headgate_gateway.routing.plan import Plan
-from headgate_gateway.routing.tables import Route, Step
+from headgate_gateway.routing.routes import Route, Step
 from headgate_gateway.routing.targets import Models, Targets
 from headgate_policy.cel.functions import Failed
 

@@ -1,9 +1,9 @@
 """What gateways look up for every request, compiled from a snapshot's entries."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from headgate_api.errors import TerminalError
 from headgate_api.snapshot import (
@@ -13,15 +13,12 @@ from headgate_api.snapshot import (
     Identity,
     ModelBody,
     RouteBody,
-    RouteRule,
     SafetyBody,
     TenantBody,
 )
 from headgate_gateway.routing.copies import Draft, SharedMap
 from headgate_gateway.routing.pods import Pool
-from headgate_policy import cel
-from headgate_policy.cel.compile import compiled
-from headgate_policy.cel.terms import fallible
+from headgate_gateway.routing.routes import Route, compile_route, compiling_routes
 from headgate_policy.globs import matches
 from headgate_policy.patterns import Pattern, any_of, pattern
 from headgate_policy.snapshot import decode_body
@@ -65,45 +62,6 @@ class Model:
 
     def of_variant(self, variant: str) -> Mapping[str, Cohort]:
         return {name: c for name, c in self.cohorts.items() if c.variant == variant}
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One route of a RoutingPolicy, as requests take it."""
-
-    number: int
-    """Among the policy's routes."""
-    rule: RouteRule
-    label: str
-    """`policy/route`, for headers, metrics and the log."""
-    when: cel.Rule | None
-    """Which requests take it. None: all that come to it."""
-    accept: cel.Rule | None
-    """What an answer must be to be shown."""
-
-    logprobs: bool
-    """It is about the probabilities of the answer's tokens."""
-
-    @property
-    def alone(self) -> bool:
-        """Whether its answer is the request's, whatever it is."""
-        return self.accept is None and not self.rule.fallback
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """A RoutingPolicy, compiled."""
-
-    identity: Identity
-    body: RouteBody
-    entries: tuple[Step, ...]
-    """Routes that a request may enter by, in order. The last one takes whatever comes."""
-    when: cel.Rules | None
-    """Finds the first of them. None: there is only one."""
-    doubtful: tuple[tuple[int, Callable[[Any], object]], ...]
-    """Routes whose `when` can fail, by number: it then raises `Failed`."""
-    steps: Mapping[str, Step]
-    """All routes, by name."""
 
 
 class Rule(NamedTuple):
@@ -155,7 +113,6 @@ class Space:
         return iter(sorted(created.items()))
 
 
-LOGPROBS: Final = frozenset({"answer.logprob.mean", "answer.logprob.min"})
 EMPTY_SPACE: Final = Space()
 
 
@@ -194,44 +151,10 @@ def compile_entry(entry: Entry) -> Compiled:
             texts_alone = any(cohort.runtime != "trtllm-serve" for cohort in body.cohorts)
             return Model(identity, Pool(entry.namespace, entry.uid), body, cohorts, texts_alone)
         case RouteBody() as body:
-            return _route(identity, body)
+            return compile_route(identity, body)
         case SafetyBody() as body:
             rules = tuple(Rule(r.name, pattern(r.pattern), r.explanation) for r in body.rules)
             return Gate(identity, body, rules, any_of(r.pattern for r in body.rules))
-
-
-def _route(identity: Identity, body: RouteBody) -> Route:
-    steps = [_step(identity, body, number) for number in range(len(body.routes))]
-    entries = tuple(step for step in steps if not step.rule.fallback_only)
-    if not entries or entries[-1].when is not None:
-        raise TerminalError("no route takes what the others leave")
-    whens = [step.when for step in entries]
-    return Route(
-        identity,
-        body,
-        entries,
-        cel.Rules(whens) if len(entries) > 1 else None,
-        tuple(
-            (step.number, compiled(term))
-            for step in entries
-            if step.when is not None and fallible(term := step.when.checked.term)
-        ),
-        {step.rule.name: step for step in steps},
-    )
-
-
-def _step(identity: Identity, body: RouteBody, number: int) -> Step:
-    rule = body.routes[number]
-    when = cel.compile_rule(rule.when, cel.WHEN, headers=body.match_headers) if rule.when else None
-    accept = cel.compile_rule(rule.accept_when, cel.ACCEPT) if rule.accept_when else None
-    return Step(
-        number,
-        rule,
-        f"{identity.name}/{rule.name}",
-        when,
-        accept,
-        accept is not None and not LOGPROBS.isdisjoint(accept.checked.words),
-    )
 
 
 class TablesDraft:
@@ -252,6 +175,23 @@ class TablesDraft:
 
     def held(self, identity: Identity) -> Held | None:
         return self._held.get(identity)
+
+    def compiling(self, entry: Entry) -> Iterator[None]:
+        """Do the part of `put` that takes long, in steps between which others may run.
+
+        What is wrong with the entry `put` says.
+        """
+        if entry.kind != "RoutingPolicy":
+            return
+        before = self._held.get(entry.identity)
+        if before is not None and before.entry == entry:
+            return
+        try:
+            body = decode_body(entry)
+            assert isinstance(body, RouteBody)  # noqa: S101 - by its kind
+            yield from compiling_routes(body)
+        except TerminalError:
+            return
 
     def put(self, entry: Entry) -> None:
         """Bring an entry into force. `TerminalError`: it cannot be read; the old one stays."""

@@ -11,8 +11,9 @@ from headgate_gateway.refusals import Code, Refusal
 from headgate_gateway.request import Request
 from headgate_gateway.routing.decision import Why
 from headgate_gateway.routing.pods import Pods
+from headgate_gateway.routing.routes import Step
 from headgate_gateway.routing.stickiness import choose, sticky_key, turn
-from headgate_gateway.routing.tables import Model, Step
+from headgate_gateway.routing.tables import Model
 
 SUSPENDED: Final = Refusal(
     Code.MODEL_SUSPENDED, 503, "This model is suspended.", "model", retry_after=60

@@ -36,7 +36,8 @@ from headgate_gateway.routing.decision import Stage
 from headgate_gateway.routing.following import NOT_ACCEPTED, Trouble, mendable
 from headgate_gateway.routing.plan import Plan
 from headgate_gateway.routing.router import settle
-from headgate_gateway.routing.tables import Model, Step
+from headgate_gateway.routing.routes import Step
+from headgate_gateway.routing.tables import Model
 from headgate_gateway.routing.targets import Targets
 from headgate_gateway.routing.verify import repair, score, verification
 from headgate_policy.cel import Rule

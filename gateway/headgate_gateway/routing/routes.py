@@ -1,0 +1,105 @@
+"""A RoutingPolicy, compiled: its routes and their rules."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from headgate_api.errors import TerminalError
+from headgate_api.snapshot import Identity, RouteBody, RouteRule
+from headgate_policy import cel
+from headgate_policy.cel.compile import compiled
+from headgate_policy.cel.terms import fallible
+
+LOGPROBS: Final = frozenset({"answer.logprob.mean", "answer.logprob.min"})
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One route of a RoutingPolicy, as requests take it."""
+
+    number: int
+    """Among the policy's routes."""
+    rule: RouteRule
+    label: str
+    """`policy/route`, for headers, metrics and the log."""
+    when: cel.Rule | None
+    """Which requests take it. None: all that come to it."""
+    accept: cel.Rule | None
+    """What an answer must be to be shown."""
+
+    logprobs: bool
+    """It is about the probabilities of the answer's tokens."""
+
+    @property
+    def alone(self) -> bool:
+        """Whether its answer is the request's, whatever it is."""
+        return self.accept is None and not self.rule.fallback
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A RoutingPolicy, compiled."""
+
+    identity: Identity
+    body: RouteBody
+    entries: tuple[Step, ...]
+    """Routes that a request may enter by, in order. The last one takes whatever comes."""
+    when: cel.Rules | None
+    """Finds the first of them. None: there is only one."""
+    doubtful: tuple[tuple[int, Callable[[Any], object]], ...]
+    """Routes whose `when` can fail, by number: it then raises `Failed`."""
+    steps: Mapping[str, Step]
+    """All routes, by name."""
+
+
+def compile_route(identity: Identity, body: RouteBody) -> Route:
+    """Prepare a policy. `TerminalError`: it is not what it should be."""
+    steps = [_step(identity, body, number) for number in range(len(body.routes))]
+    entries = tuple(step for step in steps if not step.rule.fallback_only)
+    if not entries or entries[-1].when is not None:
+        raise TerminalError("no route takes what the others leave")
+    whens = [step.when for step in entries]
+    return Route(
+        identity,
+        body,
+        entries,
+        cel.Rules(whens) if len(entries) > 1 else None,
+        tuple(
+            (step.number, compiled(term))
+            for step in entries
+            if step.when is not None and fallible(term := step.when.checked.term)
+        ),
+        {step.rule.name: step for step in steps},
+    )
+
+
+def _step(identity: Identity, body: RouteBody, number: int) -> Step:
+    rule = body.routes[number]
+    accept = _accept(rule)
+    return Step(
+        number,
+        rule,
+        f"{identity.name}/{rule.name}",
+        _when(rule, body),
+        accept,
+        accept is not None and not LOGPROBS.isdisjoint(accept.checked.words),
+    )
+
+
+def compiling_routes(body: RouteBody) -> Iterator[None]:
+    """Compile the rules of a policy one by one: `compile_route` finds them compiled."""
+    for rule in body.routes:
+        _when(rule, body)
+        yield
+        _accept(rule)
+        yield
+
+
+def _when(rule: RouteRule, body: RouteBody) -> cel.Rule | None:
+    if rule.when is None:
+        return None
+    return cel.compile_rule(rule.when, cel.WHEN, headers=body.match_headers)
+
+
+def _accept(rule: RouteRule) -> cel.Rule | None:
+    return None if rule.accept_when is None else cel.compile_rule(rule.accept_when, cel.ACCEPT)
