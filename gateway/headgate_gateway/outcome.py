@@ -177,7 +177,7 @@ class Teller:
     def _count_attempts(
         self, request: Request, outcome: Outcome, attempts: list[Attempt], shown: Attempt | None
     ) -> None:
-        metrics, first_text = self.metrics, request.timeline.first_text
+        metrics = self.metrics
         of = request.route if request.route is not None else request.model
         namespace, begun = of.identity.namespace, _begun(request)
         before: Attempt | None = None  # the newest of the same call that was no hedge
@@ -194,9 +194,7 @@ class Teller:
             count(
                 self.feedback.of(namespace, model, cohort.name),
                 failed=failed,
-                first_token=first_text - request.timeline.started
-                if attempt.first_text is not None and first_text is not None
-                else None,
+                first_token=_first_token(attempt, request),
                 usage=usage,
             )
             if usage is not None and attempt is not shown:
@@ -282,6 +280,16 @@ def _count_answer(served: Served, outcome: Outcome, timeline: Timeline, facts: F
             pace = (facts.duration_s - first) / (usage.output_tokens - 1)
             served.per_token.observe(pace)
             served.genai.per_token.observe(pace)
+
+
+def _first_token(attempt: Attempt, request: Request) -> float | None:
+    """Tell how long a client waited for a cohort's first text; one of several: how long we did."""
+    timeline = request.timeline
+    if attempt.first_text is None or timeline.first_text is None:
+        return None
+    if attempt.model:
+        return attempt.first_text - attempt.started
+    return timeline.first_text - timeline.started
 
 
 def _begun(request: Request) -> frozenset[int]:

@@ -12,6 +12,8 @@ from headgate_api.snapshot import (
     RouteBody,
     VerifierBody,
 )
+from headgate_gateway.context.prepare import Preparation
+from headgate_gateway.routing.trial import MENDABLE
 
 from .courses import STOPPED, Field, back, cascade, on, router, rule
 from .engine import virtual
@@ -242,6 +244,37 @@ async def test_an_unforeseen_error_is_not_swallowed() -> None:
             await field.read(request, course)
 
 
+@pytest.mark.parametrize(
+    ("deadlines", "seconds", "way"),
+    [
+        (DeadlineBody(), 5.0, ["small skipped", "large given"]),
+        (DeadlineBody(stages={"context": 0.5}), 0.5, ["small skipped", "large given"]),
+        (DeadlineBody(total=3.0, stream=3.0, reserve=0.5), 2.5, ["small skipped"]),
+    ],
+)
+@virtual
+async def test_a_prompt_that_takes_too_long_to_write_is_given_up(
+    deadlines: DeadlineBody,
+    seconds: float,
+    way: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    policy = cascade(rule("small", accept_when=LONG), rule("large"), deadlines=deadlines)
+    async with on(policy, small="", large="Certainly end") as field:
+        prepare = Preparation.prepare
+
+        def slow(self: Any, asked: Any, model: Any, *more: Any, **other: Any) -> Any:
+            if model.identity.name == "small":
+                return asyncio.sleep(99)
+            return prepare(self, asked, model, *more, **other)
+
+        monkeypatch.setattr(Preparation, "prepare", slow)
+        told = await field.ask()
+
+    assert (seconds, way) == (told.seconds, told.way)
+    assert told.code == ("ok" if len(way) == 2 else "deadline_exceeded")
+
+
 # Fallbacks
 
 
@@ -396,6 +429,15 @@ async def test_a_repair_that_fails_is_not_repaired_again() -> None:
     assert "invalid_output" == told.code
     assert ["fast rejected", "repair rejected", "again skipped"] == told.way
     assert 2 == field.asked("fast")
+
+
+@virtual
+async def test_a_very_long_answer_is_not_shown_again() -> None:
+    long = "x" * (MENDABLE + 1)
+    async with on(REPAIRED, fast=[f"{long} end", '{"a":1} end']) as field:
+        told = await field.ask(response_format=FORMAT)
+
+    assert ["fast rejected", "repair skipped", "again skipped"] == told.way
 
 
 # The verifier

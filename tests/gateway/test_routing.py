@@ -596,3 +596,24 @@ async def test_a_request_that_uses_none_of_it_gets_a_bare_call(start: Start) -> 
 
     assert "Hi" == found.text
     assert not running.gateway.metrics.route_stages.items()
+
+
+async def test_embeddings_fall_back_too(start: Start) -> None:
+    policy = front(
+        to("fast", fallback=(FallbackBody(route="safe", triggers=("Error",)),)),
+        to("safe", fallback_only=True, accept_when="answer.refused"),
+    )
+
+    async def failing(connection: Connection) -> None:
+        await connection.answer(500, b"no")
+
+    running = await placed(
+        start,
+        policy,
+        *(served(name, runtime="trtllm-serve") for name in ("fast", "safe")),
+        scripts={"fast-bf16": failing, "safe-bf16": TrtllmServe(vectors=[[0.5, 0.25]])},
+    )
+    found = await ask(running, path="embeddings", messages=None, input="Once")
+
+    assert (200, b"front/safe") == (found.status, found.headers[b"x-headgate-route"])
+    assert [0.5, 0.25] == found.events[0]["data"][0]["embedding"]

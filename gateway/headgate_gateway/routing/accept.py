@@ -14,6 +14,8 @@ from headgate_gateway.edge.asked import Asked
 from headgate_gateway.edge.chat_request import ChatRequest
 from headgate_gateway.routing.features import sources
 
+READ: Final = 2**20
+"""Characters of an answer that a rule reads."""
 LONG: Final = 32 * 1024
 """Characters of an answer that is judged beside the event loop."""
 BEGINNING: Final = 200
@@ -65,7 +67,7 @@ class Answer:
         self._end = end
         self._asked = asked
         self._task = task
-        self._score: float | None = None
+        self.text = "".join(event.text for event in events if isinstance(event, Text))
         self.wants_score = False
         """A rule has read `answer.verifier.score`, and nobody had asked for it."""
 
@@ -88,13 +90,8 @@ class Answer:
 
     def scored(self, score: float | None) -> None:
         """Take the verifier's score; None: it gave none."""
-        self._score, self.wants_score = score, False
+        self.wants_score = False
         self.answer_verifier_score = score
-
-    @property
-    def text(self) -> str:
-        found: str = self.answer_text
-        return found
 
     @property
     def slow(self) -> bool:
@@ -107,7 +104,7 @@ class Answer:
     # The words
 
     def _text(self) -> str:
-        return "".join(event.text for event in self._events if isinstance(event, Text))
+        return self.text[:READ]
 
     def _finishReason(self) -> str:  # noqa: N802 - the word
         return self._end.finish_reason

@@ -14,6 +14,9 @@ from headgate_gateway.edge.chat_request import ChatRequest, ObjectFormat, Schema
 from headgate_gateway.request import Request
 from headgate_gateway.routing.guesses import CODE_CHARACTERS, code_share, language
 
+LONGEST_HEADER: Final = 8192
+LONGEST_NAME: Final = 256
+"""Of what a rule may read of a client's texts, in characters."""
 DAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 
 
@@ -50,6 +53,11 @@ class Features:
             for word, value in vars(self).items()
             if not word.startswith("_")
         }
+
+
+def user(request: Request) -> str:
+    """Name the user: whose the key is, or whom the client names. Empty: nobody."""
+    return request.credential.key.user or request.asked.user or ""
 
 
 def last_question(asked: Asked) -> str:
@@ -103,7 +111,7 @@ def _code_share(asked: Asked) -> float:
 def _headers(request: Request) -> Mapping[str, str]:
     given = request.head.headers
     return {
-        name: given[key].decode("latin-1")
+        name: given[key][:LONGEST_HEADER].decode("latin-1")
         for name in request.policy.match_headers
         if (key := name.encode()) in given
     }
@@ -127,7 +135,7 @@ WORDS: Final[Mapping[str, Callable[[Request, Surroundings], object]]] = {
     "tenant_name": lambda request, _: request.credential.tenant.name,
     "tenant_priority": lambda request, _: request.credential.tenant.body.priority,
     "tenant_budgetUsed": lambda _, __: None,
-    "user_name": lambda request, _: request.credential.key.user or request.asked.user or "",
+    "user_name": lambda request, _: user(request)[:LONGEST_NAME],
     "user_tier": lambda request, _: request.credential.key.tier or "",
     "risk_tier": lambda _, __: None,
     "region_name": lambda _, around: around.region,

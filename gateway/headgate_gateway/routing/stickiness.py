@@ -16,6 +16,7 @@ from typing import Final, TypeVar
 
 from headgate_api.snapshot import StickinessBody
 from headgate_gateway.request import Request
+from headgate_gateway.routing.features import user
 
 LONGEST: Final = 256
 """Bytes of a session's header that matter."""
@@ -33,7 +34,7 @@ def sticky_key(stickiness: StickinessBody, request: Request) -> bytes | None:
         case "Session":
             own = request.head.headers.get(stickiness.header.encode(), b"")[:LONGEST]
         case "User":
-            own = (credential.key.user or request.asked.user or "").encode()
+            own = user(request).encode()
         case "Tenant":
             own = b"-"
         case "None":

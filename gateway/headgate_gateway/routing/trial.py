@@ -10,6 +10,7 @@ from msgspec import structs
 from headgate_api.snapshot import RouteRule
 from headgate_gateway.calls.adapter import Task
 from headgate_gateway.calls.call import Backends, Call
+from headgate_gateway.calls.deadline import EXCEEDED
 from headgate_gateway.calls.events import (
     MOST_KEPT,
     NOTHING,
@@ -46,7 +47,9 @@ UNPREPARED: Final = Refusal(
     Code.STAGE_UNDECIDED, 503, "The prompt took too long to write.", retry_after=1
 )
 PREPARING: Final = 5.0
-"""s for writing a prompt."""
+"""s for writing a prompt, where the policy does not say."""
+MENDABLE: Final = 32 * 1024
+"""Characters of an answer that its model is shown again."""
 REPEATED: Final = "it would be the call that has failed"
 FORM: Final = "it is not in the form that was asked for"
 UNMET: Final = "it is not what is asked of an answer here"
@@ -143,7 +146,9 @@ class Trial:
 
     def _mends(self, before: Trouble | None) -> TypeGuard[Trouble]:
         """Say whether the model is shown its last answer: once in a request."""
-        if before is None or not before.text or before.model != self.stage.model:
+        if before is None or before.model != self.stage.model:
+            return False
+        if not 0 < len(before.text) <= MENDABLE:
             return False
         repaired = any(stage.repair for stage in self.plan.decision.stages)
         return isinstance(self.request.asked, ChatRequest) and not repaired
@@ -168,11 +173,12 @@ class Trial:
         if not isinstance(found, Awaitable):
             return found
         left = self.request.deadline.stop_at - self.ground.backends.clock()
+        most = self.request.policy.deadlines.stages.get("context", PREPARING)
         try:
-            async with asyncio.timeout(min(left, PREPARING)):
+            async with asyncio.timeout(min(left, most)):
                 return await found
         except TimeoutError:
-            return UNPREPARED
+            return UNPREPARED if most < left else EXCEEDED.refusal
 
     # The answer
 

@@ -25,8 +25,8 @@ def verification(
     verifier: VerifierBody, asked: Asked, answer: str
 ) -> tuple[ChatRequest, RouteRule, bytes]:
     """Write the request that asks for a score: what is asked, by which rule, and its body."""
-    question = last_question(asked)[:LONGEST]
-    told = f"<question>\n{question}\n</question>\n<answer>\n{answer[:LONGEST]}\n</answer>\nScore:"
+    question = last_question(asked)
+    told = f"The question:\n{_quoted(question)}\n\nThe answer:\n{_quoted(answer)}\n\nYour score:"
     messages = [
         Message(role="system", content=verifier.instructions or INSTRUCTIONS),
         Message(role="user", content=told),
@@ -39,6 +39,11 @@ def verification(
     }
     generation = GenerationBody(cap_max_output_tokens=limit)
     return chat, RouteRule(name="verifier", generation=generation), msgspec.json.encode(body)
+
+
+def _quoted(text: str) -> str:
+    """Quote every line, so that no text can end its quotation."""
+    return "\n".join(f"> {line}" for line in text[:LONGEST].splitlines())
 
 
 def score(text: str) -> float | None:
