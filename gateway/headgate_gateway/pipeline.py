@@ -8,6 +8,7 @@ from headgate_gateway.calls.deadline import EXCEEDED
 from headgate_gateway.metrics import Metrics
 from headgate_gateway.refusals import PASS, Refusal, Verdict
 from headgate_gateway.request import Request
+from headgate_gateway.waking import in_task
 
 
 class Stage(Protocol):
@@ -60,6 +61,7 @@ class Pipeline:
             left = deadline.stop_at - self._clock()
             if left < seconds:
                 seconds, late = left, EXCEEDED.refusal
+        await in_task()
         try:
             async with asyncio.timeout(seconds):
                 return await verdict

@@ -119,7 +119,7 @@ class Client:
             await self.settle()
 
     async def settle(self) -> None:
-        while self.connection._task is not None:  # noqa: ASYNC110 - nobody would tell us
+        while self.connection._work is not None:  # noqa: ASYNC110 - nobody would tell us
             await asyncio.sleep(0)
 
     def leave(self) -> None:

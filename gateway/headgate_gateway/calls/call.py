@@ -26,6 +26,7 @@ from headgate_gateway.refusals import Code, Refusal
 from headgate_gateway.routing.pods import Pod, Pods, Pool
 from headgate_gateway.telemetry.trace_context import Trace, new_span_id
 from headgate_gateway.timeline import Attempt as Record, Timeline
+from headgate_gateway.waking import Signal
 
 log = structlog.get_logger(__name__)
 
@@ -125,7 +126,7 @@ class Call:
         self._timeline = timeline
         self._loop = asyncio.get_running_loop()
         self._clock = backends.clock
-        self._news: asyncio.Future[None] | None = None  # set while somebody waits
+        self._news = Signal(self._loop)
         self._timer: asyncio.TimerHandle | None = None
         self._due = 0.0  # when it rings
         self._stopped: Refusal | None = None
@@ -168,18 +169,16 @@ class Call:
 
     def take(self) -> Event | None:
         """Take the next event; None: wait for `news()`. All text that has come is one `Text`."""
-        self._news = None
         return self._step(self._clock())
 
     def news(self) -> asyncio.Future[None]:
-        """Wait until `take` may have something to say. No coroutine: that costs as much again."""
-        self._news = self._loop.create_future()
-        return self._news
+        """Wait until `take` may have something to say. It is no new future each time: see there."""
+        return self._news  # type: ignore[return-value]  # as good as one
 
     def stop(self, refusal: Refusal) -> None:
         """Let the call fail with `refusal`, now."""
         self._stopped = refusal
-        self._wake()
+        self._news.fire()
 
     def close(self) -> None:
         """Let go of everything. An answer still being made is cancelled."""
@@ -190,15 +189,11 @@ class Call:
         if self._retrying:
             self._traffic.retrying -= 1
 
-    def _wake(self) -> None:
-        if self._news is not None and not self._news.done():
-            self._news.set_result(None)
-
     def _ring(self) -> None:
         """The timer has run out. A client that does not read must hold no slot for ever."""
         self._due = 0.0  # now, even where the clock says that it is a little too early
-        if self._news is not None or self._ending is not None:
-            self._wake()
+        if self._news.wakes is not None or self._ending is not None:
+            self._news.fire()
         elif (now := self._clock()) < self._ask.deadline.stop_at:
             self._timer = self._loop.call_at(self._ask.deadline.stop_at, self._ring)
         else:
@@ -299,7 +294,7 @@ class Call:
             left_ms=left,
             headers=self._ask.trace.lines(record.span),
             record=record,
-            on_news=self._wake,
+            on_news=self._news.fire,
             stops=self._stops,
         )
         self._running.append(attempt)

@@ -183,7 +183,7 @@ class Upstream(asyncio.Protocol):
             return
         self._whole = True
         if not self._parser.should_keep_alive():
-            self._end("closed after its answer")
+            self._lost = self._lost or "closed after its answer"
             self._transport.close()
 
 

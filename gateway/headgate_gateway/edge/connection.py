@@ -22,6 +22,7 @@ from headgate_gateway.edge.errors import error_body, refusal_headers
 from headgate_gateway.edge.http_exchange import HttpExchange
 from headgate_gateway.edge.messages import Reader
 from headgate_gateway.refusals import Refusal
+from headgate_gateway.waking import Signal, Work
 
 if TYPE_CHECKING:
     from headgate_gateway.edge.server import Edge
@@ -34,9 +35,11 @@ class Connection(asyncio.Protocol):
         self._reader = Reader(edge.limits, edge.bodies)
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport
-        self._room: asyncio.Future[None] | None = None  # set while the client reads too slowly
+        self.full: Signal | None = None
+        """Set while the client has so much to read that no more should be written."""
         self._unsent = 0  # bytes that it had not taken when that was looked at last
-        self._task: asyncio.Task[None] | None = None  # answers the exchange in work
+        self._exchange: HttpExchange | None = None  # in work
+        self._work: Work | None = None  # answers it
         self._detached = False  # which goes on when the client goes away
         self._ahead = bytearray()  # not read yet
         self._ending = False  # our side is closed, or about to be
@@ -50,7 +53,7 @@ class Connection(asyncio.Protocol):
 
     @property
     def idle(self) -> bool:
-        return self._task is None and not self._reader.reading and not self._reader.ready
+        return self._work is None and not self._reader.reading and not self._reader.ready
 
     # The socket
 
@@ -66,14 +69,14 @@ class Connection(asyncio.Protocol):
         self._ending = self._lost = True
         self.until = inf
         self._reader.close()
-        self.resume_writing()
-        if self._task is None or not self._detached:
+        if self._work is None or not self._detached:
             self._leave()
+        self.resume_writing()
 
     def data_received(self, data: bytes) -> None:
         if self._ending or self._reader.fault is not None:
             return
-        if self._task is None and self._room is None:
+        if self._work is None and self.full is None:
             self._feed(data)
             return
         self._keep(data)  # it waits for its turn
@@ -81,15 +84,16 @@ class Connection(asyncio.Protocol):
             self._transport.pause_reading()
 
     def pause_writing(self) -> None:
-        self._room = self._loop.create_future()
+        self.full = Signal(self._loop)
 
     def resume_writing(self) -> None:
-        if self._room is not None:
-            if not self._room.done():
-                self._room.set_result(None)
-            self._room = None
-            if self._task is None and not self._ending:
-                self._next()
+        room, self.full = self.full, None
+        if room is None:
+            return
+        if self._work is not None:
+            room.fire()
+        elif not self._ending:
+            self._next()
 
     # From bytes to exchanges
 
@@ -108,12 +112,14 @@ class Connection(asyncio.Protocol):
     def _next(self) -> None:
         """Go on with whatever comes next. Called when nothing is in work."""
         reader = self._reader
-        if self._room is not None:
+        if self.full is not None:
             self._await_reader()
         elif reader.ready:
             self.until = inf
             exchange = HttpExchange(self, self._edge, reader.ready.popleft())
-            self._task = self._loop.create_task(self._answer(exchange))
+            self._exchange = exchange
+            self._work = Work(self._edge.handle(exchange), self._loop, self._answered)
+            self._work.start()
         elif reader.fault is not None:
             self._say_and_close(reader.fault)
         elif self._ahead:
@@ -129,14 +135,18 @@ class Connection(asyncio.Protocol):
         elif self.until == inf:  # else it runs already: empty lines before a request gain no time
             self._watch(self._limits.idle_seconds, self.close)
 
-    async def _answer(self, exchange: HttpExchange) -> None:
-        try:
-            await self._edge.handle(exchange)
-        finally:
-            self._answered(exchange)
+    def _answered(self) -> None:
+        if self._reader.ready or self._ahead:
+            self._loop.call_soon(
+                self._settle
+            )  # what it asked ahead is no reason to let others wait
+        else:
+            self._settle()
 
-    def _answered(self, exchange: HttpExchange) -> None:
-        self._task = None
+    def _settle(self) -> None:
+        """Let go of an exchange that was answered."""
+        exchange, self._exchange, self._work = self._exchange, None, None
+        assert exchange is not None  # noqa: S101 - it was in work
         self._detached = False
         self._reader.release(len(exchange.body))
         if self._lost:
@@ -188,8 +198,8 @@ class Connection(asyncio.Protocol):
             self.abort()
 
     def _leave(self) -> None:
-        if self._task is not None:
-            self._task.cancel(asyncio.get_running_loop().time())  # since when nobody listens
+        if self._work is not None:
+            self._work.cancel(self._loop.time())  # since when nobody listens
         self._edge.left(self)
 
     def late(self) -> None:
@@ -242,14 +252,9 @@ class Connection(asyncio.Protocol):
         if not self._ending:
             self._transport.write(data)
 
-    @property
-    def full(self) -> bool:
-        """Whether the client has so much to read that no more should be written."""
-        return self._room is not None
-
     async def room(self) -> None:
         """Wait until the client has read enough; drop one that does not read at all."""
-        if self._room is not None:
+        if self.full is not None:
             self._await_reader()
-            await self._room
+            await self.full
             self.until = inf

@@ -58,9 +58,15 @@ class HttpExchange:
             self._unsent = wire.head(status, headers, date, end)
 
     async def send(self, data: bytes) -> None:
-        self._write(data)
-        if self._connection.full:
-            await self._connection.room()
+        connection = self._connection
+        if self._chunked and data and not self._bare and not self.closed:  # as every piece but one
+            data = b"%s%x\r\n%s\r\n" % (self._unsent, len(data), data)
+            self._unsent = b""
+            connection.write(data)
+        else:
+            self._write(data)
+        if connection.full is not None:
+            await connection.room()
 
     def finish(self, data: bytes = b"") -> None:
         self._write(data, last=True)

@@ -19,7 +19,7 @@ BACKLOG: Final = 2048
 
 
 class Edge:
-    """Accepts connections and hands their requests to `handle`, one task each.
+    """Accepts connections and hands their requests to `handle`.
 
     Args:
         handle: answers an exchange; it must not raise.

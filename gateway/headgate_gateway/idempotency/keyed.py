@@ -27,6 +27,7 @@ from headgate_gateway.idempotency.store import (
 )
 from headgate_gateway.metrics import Metrics
 from headgate_gateway.refusals import Code, Refusal
+from headgate_gateway.waking import in_task
 
 HEADER: Final = b"idempotency-key"
 LONGEST: Final = 255
@@ -154,6 +155,7 @@ class Idempotency:
         # From here on a client that leaves cancels nothing: its next try finds the outcome.
         exchange.detach()
         started = monotonic()  # the loop's clock has no microseconds
+        await in_task()
         try:
             async with asyncio.timeout(PATIENCE):
                 found = await self._store.claim(claim)
