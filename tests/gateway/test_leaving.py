@@ -73,7 +73,7 @@ async def test_a_client_that_leaves_stops_all_that_was_done_for_it(
     row = MATRIX[case]
     running = await start(*row.scripts, entries=serving("triton-python", row.rules))
     if row.rules.hedging is not None:
-        traffics = running.gateway.inference.backends.traffics
+        traffics = running.gateway.inference.ground.backends.traffics
         for _ in range(20):  # so that one may be asked twice
             traffics.of(Pool("chat", "uid-llama")).earn(row.rules.hedging)
     asked = asyncio.create_task(Client(running, stream).post())
