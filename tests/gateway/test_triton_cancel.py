@@ -220,7 +220,7 @@ async def test_a_deadline_that_ends_in_the_middle_of_a_stream(grounds: Grounds) 
 
 async def test_a_hedge_that_was_won_by_another_pod(grounds: Grounds) -> None:
     ground = await grounds(both=True, hedging=HEDGED)
-    traffic = ground.running.gateway.inference.backends.traffics.of(POOL)
+    traffic = ground.running.gateway.inference.ground.backends.traffics.of(POOL)
     for _ in range(20):  # so that one may be asked twice
         traffic.earn(HEDGED)
     answer = await ground.ai.chat.completions.create(model=NAME, messages=MEDIUM, max_tokens=5)
