@@ -21,7 +21,7 @@ from headgate_api.snapshot import (
     TenantBody,
 )
 from headgate_gateway.calls import attempt, stops
-from headgate_gateway.calls.call import Backends, Patience
+from headgate_gateway.calls.call import Ask, Backends, Call, Patience
 from headgate_gateway.calls.deadline import Deadline, deadline
 from headgate_gateway.calls.events import End, Failed, Text, ToolCall, Waiting
 from headgate_gateway.calls.source import Source
@@ -31,6 +31,7 @@ from headgate_gateway.edge.exchange import Head
 from headgate_gateway.metrics import Metrics
 from headgate_gateway.refusals import Code, Refusal
 from headgate_gateway.request import Request
+from headgate_gateway.routing import asking, trial
 from headgate_gateway.routing.course import Course
 from headgate_gateway.routing.decision import Decision, Stage
 from headgate_gateway.routing.features import Surroundings
@@ -193,6 +194,19 @@ class Field:
         assert isinstance(by_when, Deadline)
         request.deadline = by_when
         return request, Course(self.ground, request, request.plan)
+
+    def watch(self) -> list[Ask]:
+        """Return what calls are asked from now on."""
+        asked: list[Ask] = []
+
+        class Noting(Call):
+            def __init__(self, backends: Backends, ask: Ask, timeline: Timeline) -> None:
+                asked.append(ask)
+                super().__init__(backends, ask, timeline)
+
+        for module in (asking, trial):
+            self._patches.enter_context(patch.object(module, "Call", Noting))
+        return asked
 
     async def ask(self, **more: Any) -> Told:
         """Ask and read to the end."""
