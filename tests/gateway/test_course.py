@@ -96,6 +96,7 @@ async def test_a_stage_that_does_not_take_the_request_is_passed_over() -> None:
 
     assert ["small rejected", "tools skipped", "large given"] == told.way
     assert 0 == field.asked("tools")
+    assert {"request.hasTools": False} == told.decision.words
 
 
 @virtual

@@ -18,6 +18,7 @@ from headgate_gateway.request import Request
 from headgate_gateway.routing.decision import Result, Stage
 from headgate_gateway.routing.following import Trouble, fallback
 from headgate_gateway.routing.plan import Plan
+from headgate_gateway.routing.router import errors
 from headgate_gateway.routing.routes import Step
 from headgate_gateway.routing.trial import Given, Ground, Signature, Trial
 
@@ -198,10 +199,14 @@ class Course:
         """Find the next stage of a cascade that takes this request."""
         if self._route.body.architecture != "Cascade":
             return None
+        features, decision = self._plan.features, self._decision
         for step in self._route.entries:
             if step.rule.name in self._tried or step.number < self._plan.first.number:
                 continue
-            if step.when is None or step.when.holds(self._plan.features):
+            takes = step.when is None or step.when.holds(features)
+            decision.errors = errors(self._route, step.number + 1, features)
+            decision.words = features.read()
+            if takes:
                 return step
             self._finish(self._begin(step, None), "skipped", UNASKED)
         return None

@@ -5,7 +5,7 @@ they read stay values, until somebody wants an explanation.
 """
 
 from collections.abc import Mapping
-from typing import Final, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 from msgspec import Struct
 
@@ -19,8 +19,6 @@ tenant's key and weight; or there is none, as the answer is fixed."""
 Result: TypeAlias = Literal["", "given", "accepted", "rejected", "failed", "skipped", "stopped"]
 """Of a stage. Empty: in work. `given`: nothing had to be accepted. `skipped`: never asked.
 `stopped`: the client left, or the gateway was told to stop."""
-TEXTS: Final = frozenset({"answer.text", "request.headers"})
-"""Words whose values are a client's or a model's own and are never told."""
 
 
 class Stage(Struct, kw_only=True):
@@ -58,7 +56,7 @@ class Decision(Struct, kw_only=True):
     rule: int
     """Which of the policy's routes was entered first."""
     errors: Mapping[int, str] = {}
-    """Routes before it whose `when` could not be evaluated, and so did not match."""
+    """Routes whose `when` could not be evaluated, and so did not match."""
     words: Mapping[str, object] = {}
     """What the rules looked at, by name."""
     stages: list[Stage] = []

@@ -66,7 +66,7 @@ class Router:
         request.rule = step.rule
         decision = request.decision = Decision(route=route, rule=step.number)
         if route.when is not None:
-            decision.errors = errors(route, step, features)
+            decision.errors = errors(route, step.number, features)
             decision.words = features.read()
         if not step.alone:
             request.plan = Plan(route, decision, step, features, space.objects)
@@ -84,11 +84,11 @@ def enter(route: Route, features: Features) -> Step:
     return route.entries[-1 if found is None else found]
 
 
-def errors(route: Route, step: Step, features: Features) -> Mapping[int, str]:
-    """Find the routes before this one whose `when` could not be evaluated, and say why."""
+def errors(route: Route, end: int, features: Features) -> Mapping[int, str]:
+    """Find the routes before number `end` whose `when` could not be evaluated, and say why."""
     found: dict[int, str] = {}
     for number, decide in route.doubtful:
-        if number >= step.number:
+        if number >= end:
             break
         try:
             decide(features)

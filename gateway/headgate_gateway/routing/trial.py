@@ -245,16 +245,19 @@ class Trial:
             ask(request, plain=True), pool=model.pool, cohorts=model.cohorts, task=found.task
         )
         call = self._running = Call(self.ground.backends, whom, request.timeline)
-        said = ""
-        while not isinstance(event := await following(call), End | Failed):
-            if isinstance(event, Text):
-                said += event.text
-        if isinstance(event, End):
-            _spent(call, event.usage)
+        said: list[str] = []
+        try:
+            while not isinstance(event := await following(call), End | Failed):
+                if isinstance(event, Text):
+                    said.append(event.text)
+        finally:
+            for attempt in attempts[count:]:
+                attempt.model = model.identity.name
         self.close()
-        for attempt in attempts[count:]:
-            attempt.model = model.identity.name
-        return score(said) if isinstance(event, End) else None
+        if isinstance(event, Failed):
+            return None
+        _spent(call, event.usage)
+        return score("".join(said))
 
 
 async def following(source: Source) -> Event:
