@@ -213,6 +213,15 @@ def test_guesses_look_at_a_bounded_part() -> None:
     assert 0.0 == code_share("x = 1\n" * 1000 + "Only words, line by line.\n" * CODE_CHARACTERS)
 
 
+@pytest.mark.parametrize("piece", ["a(", "a()", "; ", "x = ", "<a ", "if : ", "[", "( ) "])
+def test_code_is_guessed_in_one_look_at_a_line_however_it_was_made_up(piece: str) -> None:
+    # What looks at a part of it again and again takes seconds for this, and not milliseconds.
+    padded = piece + " " * (CODE_CHARACTERS - 8) + "x"
+
+    assert 0.0 <= code_share(padded) <= 1.0
+    assert 0.0 <= code_share(piece * CODE_CHARACTERS + "x") <= 1.0
+
+
 CODE = """def main():
     for name in names:
         print(name)
@@ -227,6 +236,7 @@ CODE = """def main():
         (CODE, 0.9, 1.0),
         (f"Why does it fail?\n```python\n{CODE}```\nThanks.", 0.6, 0.95),
         ("int main(void) {\n  return 0;\n}\n", 0.9, 1.0),
+        ("    print(name) \n", 1.0, 1.0),
         ("SELECT name FROM ships WHERE tons > 5;", 1.0, 1.0),
         ("A list:\n- one thing\n- another thing\n", 0.0, 0.0),
         ("Dear Sir, if you agree (as I hope): write soon.", 0.0, 0.0),

@@ -5,7 +5,7 @@ from typing import Final
 
 LANGUAGE_CHARACTERS: Final = 2048
 """That are looked at: more makes a guess no better."""
-CODE_CHARACTERS: Final = 32 * 1024
+CODE_CHARACTERS: Final = 8 * 1024
 """That are looked at, from the end."""
 UNKNOWN: Final = "und"
 
@@ -42,17 +42,20 @@ _BY_WORD: Final = {
     for word in words.split()
 }
 _WORD: Final = re.compile(r"[^\W\d_]+")
-_FENCE: Final = re.compile(r"^[ \t]*(```|~~~)", re.MULTILINE)
+_FENCES: Final = ("```", "~~~")
 _CODE: Final = re.compile(
-    r"[;{}]\s*$"
-    r"|^\s*(def|class|import|from \w+ import|return|func|fn|let|const|var|public|private|static)\b"
-    r"|^\s*(if|for|while|elif|else|try|except)\b.*:\s*$"
-    r"|^\s*(#include|#!|//|/\*|\*/|@\w+|</?\w+[^>]*>\s*$)"
-    r"|^\s*[\w.\[\]]+\s*(\+|-|\*|/|:)?=\s*\S"
-    r"|^\s*(SELECT|INSERT|UPDATE|DELETE|CREATE)\s"
-    r"|\w\([^)]*\)\s*[;:{]?\s*$"
+    r"[;{}]$"
+    r"|^(def|class|import|from \w+ import|return|func|fn|let|const|var|public|private|static)\b"
+    r"|^(if|for|while|elif|else|try|except)\b.*:$"
+    r"|^(#include|#!|//|/\*|\*/|@\w+|</?\w+[^>]*>$)"
+    r"|^[\w.\[\]]+\s*(\+|-|\*|/|:)?=\s*\S"
+    r"|^(SELECT|INSERT|UPDATE|DELETE|CREATE)\s"
+    r"|\w\([^()]*\)\s?[;:{]?$"
 )
-"""A line that hardly anybody writes in prose."""
+"""A line, without the space around it, that hardly anybody writes in prose.
+
+Clients write the lines: nothing here looks at a character more than a few times.
+"""
 
 
 def language(text: str) -> str:
@@ -92,11 +95,12 @@ def code_share(text: str) -> float:
     text = text[-CODE_CHARACTERS:]
     fenced, code, total = False, 0, 0
     for line in text.splitlines():
-        size = len(line.strip())
+        said = line.strip()
+        size = len(said)
         total += size
-        if _FENCE.match(line):
+        if said.startswith(_FENCES):
             fenced = not fenced
             code += size
-        elif fenced or _CODE.search(line):
+        elif fenced or _CODE.search(said):
             code += size
     return code / total if total else 0.0
