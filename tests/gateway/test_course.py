@@ -14,6 +14,7 @@ from headgate_api.snapshot import (
 )
 from headgate_gateway.context.prepare import Preparation
 from headgate_gateway.routing.trial import MENDABLE
+from headgate_gateway.routing.verify import LONGEST
 
 from .courses import STOPPED, Field, back, cascade, on, router, rule
 from .engine import virtual
@@ -73,6 +74,27 @@ async def test_what_all_stages_cost_is_known_and_the_answer_s_own_is_told() -> N
     assert (1, 3) == (first.output_tokens, last.output_tokens)
     assert last == told.end.usage
     assert [first, last] == [each.usage for each in told.request.timeline.attempts]
+
+
+@pytest.mark.parametrize("script", ["One two three cut", "One two three 20", "One two error"])
+@virtual
+async def test_what_a_broken_answer_has_cost_is_known(script: str) -> None:
+    policy = cascade(*TWO.routes, deadlines=FAST, retries=RetryBody(max_attempts=1))
+    async with on(policy, small=script, large="Certainly not end") as field:
+        told = await field.ask()
+
+    assert ["small failed", "large given"] == told.way
+    spent = [each.usage for each in told.request.timeline.attempts]
+    assert [script.count(" "), 2] == [usage.output_tokens for usage in spent if usage is not None]
+    assert spent == [stage.usage for stage in told.stages]
+
+
+@virtual
+async def test_what_never_began_has_cost_nothing() -> None:
+    async with on(TWO, small="!500", large="Certainly not end") as field:
+        told = await field.ask()
+
+    assert [True, False] == [stage.usage is None for stage in told.stages]
 
 
 @virtual
@@ -494,3 +516,16 @@ async def test_the_verifier_s_work_is_its_own() -> None:
     assert [2, 2] == used
     assert 1.0 == told.stages[0].words["answer.verifier.score"]
     assert "Enough words" not in repr(told.stages)
+
+
+@virtual
+async def test_a_verifier_that_never_ends_is_not_read_for_ever() -> None:
+    wild = f"{'x' * (LONGEST // 4)} 0.5 " * 16
+    async with on(VERIFIED, small="Enough words end", judge=wild, large="Certainly end") as field:
+        told = await field.ask()
+
+    assert (["small rejected", "large given"], 1.5) == (told.way, told.seconds)
+    assert ["small ok", "judge cancelled", "large ok"] == told.attempts
+    assert [2, 4, 1] == [
+        attempt.usage.output_tokens for attempt in told.request.timeline.attempts if attempt.usage
+    ]

@@ -12,7 +12,15 @@ from headgate_gateway.calls.events import End, Event, FinishReason, Text, ToolCa
 from headgate_gateway.calls.filters import is_object
 from headgate_gateway.edge.chat_request import read_chat_request
 from headgate_gateway.refusals import Refusal
-from headgate_gateway.routing.accept import FLAWS, Answer, citations, flaws, refuses
+from headgate_gateway.routing.accept import (
+    FLAWS,
+    LONG,
+    READ,
+    Answer,
+    citations,
+    flaws,
+    refuses,
+)
 from headgate_gateway.routing.verify import repair, score, verification
 from headgate_policy.cel import ACCEPT, compile_rule
 
@@ -201,6 +209,20 @@ def test_what_only_sounds_like_a_refusal_is_none(text: str) -> None:
 )
 def test_citations_are_counted(text: str, found: tuple[int, int]) -> None:
     assert found == citations(text, ("tides.txt", "moon"))
+
+
+def test_citations_are_looked_for_where_rules_read() -> None:
+    of = answer(Text("x" * (READ - 3) + "[1]"), Text("[1]"), context=EVIDENCE)
+
+    assert (1, 1) == (of.answer_citations_total, of.answer_citations_resolved)
+
+
+def test_what_takes_long_is_judged_beside_the_event_loop() -> None:
+    long = '{"sum": "' + "1" * LONG + '"}'
+
+    assert not answer(Text("fine"), ToolCall(0, "1", "pay", '{"sum": 1}'), tools=[PAY]).slow
+    assert answer(ToolCall(0, "1", "pay", long), tools=[PAY]).slow
+    assert answer(Text("x" * LONG + "x")).slow
 
 
 @given(st.text())

@@ -40,7 +40,7 @@ _REFUSAL: Final = re.compile(
 _FENCED: Final = re.compile(r"```.*?(?:```|\Z)|`[^`\n]*`", re.DOTALL)
 _MARK: Final = re.compile(r"\[([^\[\]\n]{1,256})\](?![(\[:])")
 _NUMBERS: Final = re.compile(r"\d{1,4}(?:\s*[,;]\s*\d{1,4})*")
-_NAME: Final = re.compile(r"\S*[./:#]\S*")
+_NAME: Final = re.compile(r"[^\s./:#]*[./:#]\S*")
 
 
 class _Token(msgspec.Struct):
@@ -99,7 +99,8 @@ class Answer:
         asked = self._asked
         tools = asked.tools or () if isinstance(asked, ChatRequest) else ()
         schemas = [bytes(tool.function.parameters) for tool in tools]
-        return len(self.text) > LONG or not all(map(quick, schemas))
+        length = len(self.text) + sum(len(call.arguments) for call in self._calls)
+        return length > LONG or not all(map(quick, schemas))
 
     # The words
 
@@ -154,7 +155,7 @@ class Answer:
     @property
     def _citations(self) -> tuple[int, int]:
         given = sources(self._asked)[: self._task.sources]  # others were left out
-        return citations(self.text, given)
+        return citations(self._text(), given)
 
     @property
     def _logprobs(self) -> list[float]:

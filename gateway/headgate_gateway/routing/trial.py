@@ -40,7 +40,7 @@ from headgate_gateway.routing.router import settle
 from headgate_gateway.routing.routes import Step
 from headgate_gateway.routing.tables import Model
 from headgate_gateway.routing.targets import Targets
-from headgate_gateway.routing.verify import repair, score, verification
+from headgate_gateway.routing.verify import LONGEST, repair, score, verification
 from headgate_policy.cel import Rule
 
 UNPREPARED: Final = Refusal(
@@ -198,11 +198,12 @@ class Trial:
             events.append(event)
             kept += weight(event)
             if kept > MOST_KEPT:
-                return Trouble(INVALID.refusal)
+                break
+        self.stage.usage = _spent(call, event)
         if isinstance(event, Failed):
             return self._failure(event.refusal, events)
-        self.stage.usage = event.usage
-        _spent(call, event.usage)
+        if not isinstance(event, End):
+            return Trouble(INVALID.refusal)
         self.close()
         answer = Answer(events, event, self.request.asked, self.request.task)
         if self.step.accept is not None and isinstance(self.request.asked, Generation):
@@ -245,19 +246,19 @@ class Trial:
             ask(request, plain=True), pool=model.pool, cohorts=model.cohorts, task=found.task
         )
         call = self._running = Call(self.ground.backends, whom, request.timeline)
-        said: list[str] = []
+        said = ""
         try:
             while not isinstance(event := await following(call), End | Failed):
                 if isinstance(event, Text):
-                    said.append(event.text)
+                    said += event.text
+                if len(said) > LONGEST:
+                    break  # it has run wild
         finally:
             for attempt in attempts[count:]:
                 attempt.model = model.identity.name
+        _spent(call, event)
         self.close()
-        if isinstance(event, Failed):
-            return None
-        _spent(call, event.usage)
-        return score("".join(said))
+        return score(said) if isinstance(event, End) else None
 
 
 async def following(source: Source) -> Event:
@@ -276,7 +277,10 @@ async def _judged(rule: Rule, answer: Answer) -> bool:
     return rule.holds(answer)
 
 
-def _spent(call: Source, usage: Usage) -> None:
-    """Note what an answer has cost, shown or not."""
-    if call.last is not None:
-        call.last.record.usage = usage
+def _spent(call: Source, last: Event) -> Usage | None:
+    """Note what an answer has cost, shown or not. None: nothing of one was written."""
+    usage = last.usage if isinstance(last, End) else call.usage
+    if call.last is None or not (isinstance(last, End) or usage.output_tokens):
+        return None
+    call.last.record.usage = usage
+    return usage
