@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from headgate_api.snapshot import Cohort, RetryOn
@@ -116,23 +116,27 @@ class Attempt:
         """Take the next event, if there is one. After an `End` or a `Failed` nothing follows."""
         if self._events:
             return self._events.popleft()
-        if self._connection is None:
+        connection = self._connection
+        if connection is None:
             return self._dial_failure()
-        while True:
+        while connection.fresh:
             try:
-                data = self._connection.take()
+                data = connection.take()
             except Lost as error:
                 fresh = now - self.record.started < STALE
-                self.stale = error.early and self._connection.used and fresh
+                self.stale = error.early and connection.used and fresh
                 return self._fail(CUT, "Reset", str(error))
             if data is None:
                 return None
             self.heard = now
-            self._read(data)
-            if self.spoke is None and (self._events or self._reader.holding):
+            events = self._read(connection, data)
+            if self.spoke is None and (events or self._reader.holding):
                 self.spoke = now
-            if self._events:
-                return self._events.popleft()
+            if events:
+                if len(events) > 1:
+                    self._events.extend(events[1:])
+                return events[0]
+        return None
 
     def leave(self, result: str, now: float) -> None:
         """Let go of the connection. An answer that is still being made is cancelled by that."""
@@ -196,22 +200,20 @@ class Attempt:
 
     # Reading
 
-    def _read(self, data: bytes) -> None:
-        assert self._connection is not None  # noqa: S101 - it gave us the data
-        status = self._connection.status
-        if status == 200:
-            self._events.extend(self._reader.feed(data) if data else self._reader.end())
+    def _read(self, connection: Upstream, data: bytes) -> Sequence[Event]:
+        if connection.status == 200:
+            events = self._reader.feed(data) if data else self._reader.end()
         else:
             self._error += data
             if data and len(self._error) < LONGEST_ERROR:
-                return
-            if (wait := self._connection.retry_after) is not None:
+                return ()
+            if (wait := connection.retry_after) is not None:
                 self.retry_after = min(wait, LONGEST_WAIT)
             said = self._error.decode("utf-8", "replace")
-            self._events.append(self._adapter.failure(said, status))
-        last = self._events[-1] if self._events else None
-        if isinstance(last, Failed):
-            self.kind = KINDS.get(last.refusal.code)
+            events = (self._adapter.failure(said, connection.status),)
+        if events and type(failed := events[-1]) is Failed:
+            self.kind = KINDS.get(failed.refusal.code)
+        return events
 
     def _fail(self, failed: Failed, kind: RetryOn, said: str) -> Failed:
         self.kind, self._error = kind, said.encode()

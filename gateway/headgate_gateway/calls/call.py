@@ -9,6 +9,7 @@ import random
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from math import inf
 from typing import Final
 
 import structlog
@@ -16,9 +17,10 @@ from msgspec import Struct
 
 from headgate_api.snapshot import Cohort, HedgingBody, OutlierBody, RetryBody
 from headgate_gateway.calls.adapter import Task
+from headgate_gateway.calls.alarms import Alarms
 from headgate_gateway.calls.attempt import Attempt
 from headgate_gateway.calls.deadline import EXCEEDED, TOO_SHORT, Deadline
-from headgate_gateway.calls.events import NOTHING, WAITING, End, Event, Failed, Usage
+from headgate_gateway.calls.events import NOTHING, WAITING, End, Event, Failed, Text, Usage
 from headgate_gateway.calls.retry import COSTLY, backoff
 from headgate_gateway.calls.stops import Stops
 from headgate_gateway.calls.traffic import Traffics
@@ -81,6 +83,7 @@ class Backends:
     patience: Patience
     traffics: Traffics = field(default_factory=Traffics)
     stops: Stops = field(default_factory=Stops)
+    alarms: Alarms = field(default_factory=Alarms)
     clock: Callable[[], float] = time.monotonic
     """As the event loop's, which is a millisecond coarse and stands still within a turn."""
 
@@ -89,6 +92,7 @@ class Call:
     """`take()` events until `End` or `Failed`, then `close()`, whatever happened."""
 
     __slots__ = (
+        "_alarms",
         "_ask",
         "_beat",
         "_clock",
@@ -96,7 +100,6 @@ class Call:
         "_ending",
         "_failure",
         "_hedge_at",
-        "_loop",
         "_news",
         "_open_at",
         "_patience",
@@ -110,11 +113,11 @@ class Call:
         "_stopped",
         "_stops",
         "_timeline",
-        "_timer",
         "_told",
         "_traffic",
         "_tries",
         "last",
+        "rings_at",
     )
 
     def __init__(self, backends: Backends, ask: Ask, timeline: Timeline) -> None:
@@ -124,11 +127,12 @@ class Call:
         self._traffic = traffic = backends.traffics.of(ask.pool)
         self._ask = ask
         self._timeline = timeline
-        self._loop = asyncio.get_running_loop()
         self._clock = backends.clock
-        self._news = Signal(self._loop)
-        self._timer: asyncio.TimerHandle | None = None
-        self._due = 0.0  # when it rings
+        self._news = Signal(asyncio.get_running_loop())
+        self._alarms = alarms = backends.alarms
+        alarms.clocks.add(self)
+        self.rings_at = inf
+        self._due = -inf  # before, `take` has nothing to look at but what has come
         self._stopped: Refusal | None = None
         self._ending: End | Failed | None = None
         self._running: list[Attempt] = []  # two while a hedge runs
@@ -169,7 +173,17 @@ class Call:
 
     def take(self) -> Event | None:
         """Take the next event; None: wait for `news()`. All text that has come is one `Text`."""
-        return self._step(self._clock())
+        now = self._clock()
+        if self._shown and now < self._due and self._ending is None:  # in mid-answer: one attempt
+            attempt = self._running[0]
+            event = attempt.poll(now)
+            if event is None:
+                return None
+            if type(event) is Text:
+                self._told = now
+                return event
+            return self._came(attempt, event, now) or self._step(now)
+        return self._step(now)
 
     def news(self) -> asyncio.Future[None]:
         """Wait until `take` may have something to say. It is no new future each time: see there."""
@@ -177,25 +191,25 @@ class Call:
 
     def stop(self, refusal: Refusal) -> None:
         """Let the call fail with `refusal`, now."""
-        self._stopped = refusal
+        self._stopped, self._due = refusal, -inf
         self._news.fire()
 
     def close(self) -> None:
         """Let go of everything. An answer still being made is cancelled."""
-        if self._timer is not None:
-            self._timer.cancel()
-        self._leave_all("cancelled", self._clock())
+        self._alarms.drop(self)
+        if self._running:
+            self._leave_all("cancelled", self._clock())
         self._traffic.active -= 1
         if self._retrying:
             self._traffic.retrying -= 1
 
-    def _ring(self) -> None:
-        """The timer has run out. A client that does not read must hold no slot for ever."""
-        self._due = 0.0  # now, even where the clock says that it is a little too early
+    def ring(self) -> None:
+        """Something is due. A client that does not read must hold no slot for ever."""
+        self._due = -inf  # now, even where the clock says that it is a little too early
         if self._news.wakes is not None or self._ending is not None:
             self._news.fire()
         elif (now := self._clock()) < self._ask.deadline.stop_at:
-            self._timer = self._loop.call_at(self._ask.deadline.stop_at, self._ring)
+            self._rings(self._ask.deadline.stop_at)
         else:
             self._end(EXCEEDED, now)
 
@@ -221,23 +235,26 @@ class Call:
     def _poll(self, now: float) -> Event | None:
         for attempt in tuple(self._running):
             event = attempt.poll(now)
-            if isinstance(event, Failed):
-                ending = self._failed(attempt, event, now)
-                if ending is not None:
-                    return self._end(ending, now)
-            elif isinstance(event, End):
-                attempt.pod.answered(now)
-                self._won(attempt, now)
-                self._leave(attempt, "ok", now)
-                if self._ask.plain:
-                    self._traffic.whole.add(now - attempt.record.started, now)
-                self._ending = event
-                return event
-            elif event is not None:
-                self._won(attempt, now)
-                self._told = now
-                return event
+            if event is not None:
+                event = self._came(attempt, event, now)
+                if event is not None:
+                    return event
         return None
+
+    def _came(self, attempt: Attempt, event: Event, now: float) -> Event | None:
+        """Take up an attempt's event. None: it failed, and that is not the end."""
+        if isinstance(event, Failed):
+            ending = self._failed(attempt, event, now)
+            return None if ending is None else self._end(ending, now)
+        self._won(attempt, now)
+        self._told = now
+        if isinstance(event, End):
+            attempt.pod.answered(now)
+            self._leave(attempt, "ok", now)
+            if self._ask.plain:
+                self._traffic.whole.add(now - attempt.record.started, now)
+            self._ending = event
+        return event
 
     def _won(self, winner: Attempt, now: float) -> None:
         """Something has come that the client may see: no other attempt matters any more."""
@@ -252,9 +269,10 @@ class Call:
             if self._silence_ends(winner) < self._due:
                 self._watch(now)
         self.last = winner
-        for attempt in tuple(self._running):
-            if attempt is not winner:
-                self._leave(attempt, "hedge_lost", now)
+        if len(self._running) > 1:
+            for attempt in tuple(self._running):
+                if attempt is not winner:
+                    self._leave(attempt, "hedge_lost", now)
 
     def _end(self, ending: Failed, now: float) -> Failed:
         self._ending = ending
@@ -420,7 +438,7 @@ class Call:
             self._try(pod, now, hedge=True)
 
     def _watch(self, now: float) -> None:
-        """Set the one timer to what is due next: cheaper than a timeout around every token."""
+        """Set the one alarm to what is due next: cheaper than a timeout around every token."""
         due = min(self._ask.deadline.stop_at, self._told + self._beat)
         for attempt in self._running:
             due = min(due, self._silence_ends(attempt))
@@ -428,7 +446,10 @@ class Call:
             due = min(due, self._open_at)
         if self._hedge_at is not None:
             due = min(due, self._hedge_at)
-        if self._timer is not None:
-            self._timer.cancel()
         self._due = max(now + SOON, due)
-        self._timer = self._loop.call_at(self._due, self._ring)
+        self._rings(self._due)
+
+    def _rings(self, at: float) -> None:
+        self.rings_at = at
+        if at < self._alarms.rings_at:
+            self._alarms.wind(at)

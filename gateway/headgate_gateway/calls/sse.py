@@ -29,9 +29,15 @@ class Decoder:
 
     def feed(self, piece: bytes) -> list[bytes]:
         """Take a piece. `Malformed`: an event grows beyond all measure."""
-        if not self._rest and not self._data and len(piece) <= LONGEST:
-            events = _whole_events(piece)
-            if events is not None:
+        # Nearly every piece is nothing but whole events of one `data: ` line each.
+        if (
+            piece.startswith(b"data: ")
+            and piece.endswith(b"\n\n")
+            and not (self._rest or self._data or b"\r" in piece)
+            and len(piece) <= LONGEST
+        ):
+            events = piece[6:-2].split(b"\n\ndata: ")
+            if piece.count(b"\n") == 2 * len(events):
                 return events
         found: list[bytes] = []
         lines = (self._rest + piece).split(b"\n")
@@ -53,14 +59,3 @@ class Decoder:
     def whole(self) -> bool:
         """Whether everything that was fed has been returned: a stream must not end inside one."""
         return not self._rest.strip() and not self._data
-
-
-def _whole_events(piece: bytes) -> list[bytes] | None:
-    """Read a piece of nothing but whole events of one `data: ` line each, as nearly all are.
-
-    None: it is not of that form. It may be an event stream all the same.
-    """
-    if not piece.startswith(b"data: ") or not piece.endswith(b"\n\n") or b"\r" in piece:
-        return None
-    events = piece[6:-2].split(b"\n\ndata: ")
-    return events if piece.count(b"\n") == 2 * len(events) else None

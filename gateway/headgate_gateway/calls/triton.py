@@ -33,6 +33,8 @@ CHARACTERS_PER_TOKEN: Final = 4
 MIDDLE: Final = b'"finish_reason":"None"'
 """What an event of the llmapi model has that is neither the last one nor an error. No text can
 look like it: its quotes are escaped."""
+MIDDLES: Final = (None, "None")
+"""Reasons of events that are not the last one."""
 UNFINISHED: Final = "\N{REPLACEMENT CHARACTER}"
 """What a detokenizer writes for the first tokens of a character that takes several."""
 
@@ -64,20 +66,24 @@ class _Reading(ABC):
         self.holding = False
 
     def feed(self, piece: bytes) -> Sequence[Event]:
-        text: list[str] = []
-        failed: Failed | None = None
         try:
-            for data in self._worth_reading(self._decoder.feed(piece)):
-                new = self._read(data)
-                if isinstance(new, Failed):
-                    failed = new
-                    break
-                if new:
-                    text.append(new)
+            events = self._decoder.feed(piece)
         except sse.Malformed as error:
-            self.error, failed = str(error), INVALID
-        events: list[Event] = [Text("".join(text))] if text else []
-        return events if failed is None else [*events, failed]
+            self.error = str(error)
+            return (INVALID,)
+        if len(events) == 1:  # as most come
+            new = self._read(events[0])
+            if isinstance(new, Failed):
+                return (new,)
+            return (Text(new),) if new else ()
+        text: list[str] = []
+        for data in self._worth_reading(events):
+            new = self._read(data)
+            if isinstance(new, Failed):
+                return (Text("".join(text)), new) if text else (new,)
+            if new:
+                text.append(new)
+        return (Text("".join(text)),) if text else ()
 
     def end(self) -> Sequence[Event]:
         return (self._end() if self._decoder.whole else INVALID,)
@@ -157,19 +163,18 @@ class _LlmapiReader(_Reading):
         reply = self._decode(data)
         if isinstance(reply, Failed):
             return reply
-        if reply.finish_reason not in (None, "None"):
+        if reply.finish_reason not in MIDDLES:
             self._reason = _reason(str(reply.finish_reason))
-        whole = reply.text_output
+        whole, told = reply.text_output, self._told
         if self._reason is None:
             whole = whole.rstrip(UNFINISHED)  # the next event may complete the character
-        if not whole.startswith(self._told):
-            if self._told.startswith(whole):
+        if not whole.startswith(told):
+            if told.startswith(whole):
                 return ""
             self.error = "the text changed after it was sent"
             return INVALID
-        new = whole[len(self._told) :]
         self._told = whole
-        return new
+        return whole[len(told) :]
 
     def _end(self) -> End | Failed:
         match self._reason:

@@ -47,6 +47,8 @@ class Upstream(asyncio.Protocol):
         self.rests_since = 0.0  # s, when it was given back
 
         # Of the answer being read
+        self.fresh = False
+        """Whether `take` has something to say."""
         self._busy = False
         self._touched = False  # at least one byte of it has come
         self._whole = False
@@ -73,7 +75,7 @@ class Upstream(asyncio.Protocol):
         """Send a request. `on_news` is called whenever `take` may have something to say."""
         self.on_lost, self.on_news = None, on_news
         self._busy, self._touched, self._whole, self._framed = True, False, False, False
-        self._pieces, self._size, self._empty = [], 0, 0
+        self._pieces, self._size, self._empty, self.fresh = [], 0, 0, False
         self.status, self.retry_after = 0, None
         self._transport.write(request)
 
@@ -89,12 +91,13 @@ class Upstream(asyncio.Protocol):
         if self._pieces:
             data = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
             self._pieces, self._size = [], 0
+            self.fresh = self._whole or self._lost is not None
             if self._paused:
                 self._paused = False
                 self._transport.resume_reading()
             return data
         if self._whole:
-            self._busy, self.used, self.on_news = False, True, None
+            self._busy, self.used, self.on_news, self.fresh = False, True, None, False
             return b""
         if self._lost is not None:
             raise Lost(self._lost, early=not self._touched)
@@ -107,12 +110,9 @@ class Upstream(asyncio.Protocol):
         self._transport.abort()
 
     def _tell(self) -> None:
+        self.fresh = True
         if self.on_news is not None:
             self.on_news()
-
-    def _end(self, why: str) -> None:
-        self._lost = self._lost or why
-        self._tell()
 
     # The socket
 
@@ -138,14 +138,17 @@ class Upstream(asyncio.Protocol):
         elif self._size > HIGH and not self._paused:
             self._paused = True
             self._transport.pause_reading()
-        self._tell()
+        self.fresh = True
+        if self.on_news is not None:
+            self.on_news()
 
     def connection_lost(self, error: Exception | None) -> None:
         if error is None and self._lost is None and self.status >= 400 and not self._framed:
             # HTTP/1.0: it ends with the connection. Believed of errors only: of anything else
             # nobody could tell whether it was cut.
             self._whole = True
-        self._end(str(error) if error is not None else "closed by the model server")
+        self._lost = self._lost or (str(error) if error else "closed by the model server")
+        self._tell()
         if self.on_lost is not None:
             self.on_lost(self)
 
