@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from headgate_api.snapshot import Entry, RetryBody, RouteBody, RouteRule, Stream
 from headgate_gateway.calls.call import Patience
 from headgate_gateway.gateway import DRAINING
 from headgate_gateway.refusals import Code, Refusal
+from headgate_gateway.streaming.segmented import TURN
 
 from .clients import relaxed, serving
 from .conftest import KEY, NAME, Running, until
@@ -153,6 +155,23 @@ async def test_each_segment_is_one_write_and_the_first_brings_the_role(start: St
     told = [piece.count(b"data: ") for piece in seen.exchange.pieces]
     assert [2, 1, 1, 2] == told  # the role with the first one; the end with [DONE]
     assert ["One. ", "Two. ", "Three"] == seen.texts
+
+
+async def test_others_have_their_turns_while_a_long_text_is_given(start: Start) -> None:
+    running = await start(says(word("One is. " * 5000)), entries=entries())
+    exchange, given = request(), [0]
+
+    async def watch() -> None:
+        while True:
+            given.append(len(exchange.pieces))
+            await asyncio.sleep(0)
+
+    watching = asyncio.create_task(watch())
+    seen = await ask(running, exchange)
+    watching.cancel()
+
+    assert 5000 == len(seen.texts)
+    assert TURN >= max(after - before for before, after in pairwise(given))
 
 
 async def test_completions_come_in_segments_too(start: Start) -> None:

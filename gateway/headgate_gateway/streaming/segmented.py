@@ -1,12 +1,12 @@
 """A stream in segments: preparation first, then what is safe to read, and an end that is one."""
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from math import inf
 from typing import Final
 
 from headgate_api.snapshot import StreamingBody
-from headgate_gateway.calls.events import End, Event, Failed, Text, Waiting
+from headgate_gateway.calls.events import End, Event, Failed, Reasoning, Text, Waiting
 from headgate_gateway.calls.source import Source
 from headgate_gateway.edge.chat_request import ChatRequest, ObjectFormat, SchemaFormat
 from headgate_gateway.edge.errors import error_event
@@ -36,6 +36,10 @@ CLOSURE: Final = "…"
 """Says in any language that more was to come."""
 SOON: Final = 0.0005
 """s; what is due by then is done together."""
+LARGE: Final = 2048
+"""Characters that are looked at in one go."""
+TURN: Final = 16
+"""Segments that are given in one turn of the event loop: others wait for theirs."""
 
 
 class Segmented:
@@ -73,6 +77,7 @@ class Segmented:
         self._segmenter: Segmenter | None = None  # since there is something to hold
         self._writer: Stream | None = None  # since something was given
         self._text = ""  # the last that was given
+        self._turn = 0  # segments that were given without a look at others
         self._watch = outcome.watch = Watch()
 
     async def give(self) -> Refusal | None:
@@ -96,9 +101,10 @@ class Segmented:
                     return self._fail(event.refusal)
                 else:
                     segmenter = segmenter or self._prepared()
-                    segments = segmenter.feed(event, clock())
-                    if segments:
-                        await self._send(segments)
+                    for piece in pieces(event):
+                        segments = segmenter.feed(piece, clock())
+                        if segments:
+                            await self._send(segments)
         finally:
             if self._timer is not None:
                 self._timer.cancel()
@@ -139,6 +145,10 @@ class Segmented:
         """Write each segment on its own."""
         for segment in segments:
             await self._exchange.send(self._written(segment))
+            self._turn += 1
+            if self._turn == TURN:
+                self._turn = 0
+                await asyncio.sleep(0)
 
     def _written(self, segment: Event) -> bytes:
         writer, opening = self._opened()
@@ -192,3 +202,15 @@ class Segmented:
             return ""
         space = "" if segmenter.close or self._text[-1].isspace() else " "
         return f"{segmenter.close}{space}{CLOSURE}"
+
+
+def pieces(event: Event) -> Iterable[Event]:
+    """Return an event in pieces that are quickly looked at. Where text is cut they do not say."""
+    if not isinstance(event, (Text, Reasoning)) or len(event.text) <= LARGE:
+        return (event,)
+    return (event,) if isinstance(event, Text) and event.logprobs else _parts(event)
+
+
+def _parts(event: Text | Reasoning) -> Iterator[Event]:
+    for begin in range(0, len(event.text), LARGE):
+        yield type(event)(event.text[begin : begin + LARGE])
