@@ -6,10 +6,14 @@ and makes it text again.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 BREAK: Final = "\u200b"
+LONGEST: Final = 80
+"""Characters, and more than any mark has."""
+PIECE: Final = 16 * 1024
+"""Characters that are searched in one go: until then no other thread of the process moves."""
 
 _MARKS: Final = re.compile(
     # ChatML, Llama 3, Phi; DeepSeek has full-width bars. The pipes of F# and Elixir are no marks.
@@ -31,9 +35,22 @@ def neutral(value: Any) -> Any:
     if isinstance(value, str):
         if "<" not in value and "[" not in value:
             return value  # every mark begins with one of them
-        return _MARKS.sub(lambda mark: mark.group() + BREAK, value)
+        return BREAK.join(_parts(value))
     if isinstance(value, Mapping):
         return {neutral(key): neutral(item) for key, item in value.items()}
     if isinstance(value, Sequence):
         return [neutral(item) for item in value]
     return value
+
+
+def _parts(text: str) -> Iterator[str]:
+    """Cut a text in every mark, behind its first character."""
+    begin = 0
+    for start in range(0, len(text), PIECE):
+        end = start + PIECE
+        for mark in _MARKS.finditer(text, start, end + LONGEST):
+            if mark.end() > end:
+                break  # it is the next piece's
+            yield text[begin : mark.end()]
+            begin = mark.end()
+    yield text[begin:]

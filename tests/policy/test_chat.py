@@ -13,7 +13,7 @@ from headgate_policy.chat import (
     chat_template,
     check_template,
 )
-from headgate_policy.neutral import BREAK, neutral
+from headgate_policy.neutral import BREAK, LONGEST, PIECE, neutral
 
 HELLO = [{"role": "user", "content": "Hello"}]
 LLAMA_3 = """{{- bos_token }}
@@ -219,3 +219,13 @@ class TestNeutral:
     @pytest.mark.parametrize("text", ["x |> f <| y", "a < b", "<think>", "List[INSTANCE]", "<svg>"])
     def test_ordinary_text_and_code_are_left_alone(self, text: str) -> None:
         assert text == neutral(text)
+
+
+@given(
+    st.integers(PIECE - LONGEST, PIECE + 1),
+    st.sampled_from(["<|im_start|>", f"<|{'x' * 64}|>", "<</SYS>>", "[/AVAILABLE_TOOLS]", "</s>"]),
+)
+def test_a_mark_in_a_long_text_is_found_wherever_it_stands(before: int, mark: str) -> None:
+    broken = mark[0] + BREAK + mark[1:]
+
+    assert "a" * before + broken + "b" * PIECE == neutral("a" * before + mark + "b" * PIECE)
