@@ -18,6 +18,7 @@ from .test_streams import entries
 from .test_triton import HELLO, MODELS
 
 pytestmark = pytest.mark.triton
+Before = Callable[..., Awaitable[Running]]
 LONG: Any = [{"role": "user", "content": "Go on. [[sim: tokens 9000; slow 10ms]]"}]
 Start = Callable[..., Awaitable[Running]]
 
@@ -35,91 +36,82 @@ def tritons(request: pytest.FixtureRequest) -> Iterator[tuple[str, list[Triton]]
         )
 
 
-async def before(start: Start, tritons: tuple[str, list[Triton]], **how: Any) -> Running:
-    """A gateway before the two servers, with a policy that says how to stream."""
-    dialect, servers = tritons
-    running = await start(entries=entries(f"triton-{dialect}", **how))
-    for number, server in enumerate(servers):
-        name, pool = f"triton-{number}", Pool("chat", "uid-llama")
-        pod = Pod(
-            name=name, uid=name, host="127.0.0.1", port=server.http, cohort=COHORT_NAME, pool=pool
-        )
-        running.gateway.pods.place(("chat", name), pod)
-    return running
-
-
 @pytest.fixture
-async def asking() -> Any:
-    clients: list[AsyncOpenAI] = []
+async def before(start: Start, tritons: tuple[str, list[Triton]]) -> Any:
+    """`await before(...)`: a gateway before the two servers, whose policy streams so."""
+    dialect, servers = tritons
+    placed: list[Pod] = []
 
-    def make(running: Running) -> AsyncOpenAI:
-        clients.append(AsyncOpenAI(base_url=running.url, api_key=KEY, max_retries=0))
-        return clients[-1]
+    async def begin(**how: Any) -> Running:
+        running = await start(entries=entries(f"triton-{dialect}", **how))
+        for number, server in enumerate(servers):
+            name, pool = f"triton-{number}", Pool("chat", "uid-llama")
+            at = {"host": "127.0.0.1", "port": server.http}
+            pod = Pod(name=name, uid=name, cohort=COHORT_NAME, pool=pool, **at)
+            running.gateway.pods.place(("chat", name), pod)
+            placed.append(pod)
+        return running
 
-    yield make
-    for client in clients:
-        await client.close()
+    yield begin
+    for pod in placed:  # the servers outlive the event loop, and so would connections to them
+        pod.retire()
 
 
-async def test_every_chunk_is_a_whole_sentence(start: Start, tritons: Any, asking: Any) -> None:
-    ai = asking(await before(start, tritons, max_hold=10.0))
-    plain = await ai.chat.completions.create(model=NAME, messages=HELLO, seed=5, max_tokens=200)
-    stream = await ai.chat.completions.create(
-        model=NAME, messages=HELLO, seed=5, max_tokens=200, stream=True
-    )
-    pieces = [c.choices[0].delta.content async for c in stream if c.choices[0].delta.content]
+def client(running: Running) -> AsyncOpenAI:
+    return AsyncOpenAI(base_url=running.url, api_key=KEY, max_retries=0)
+
+
+async def test_every_chunk_is_a_whole_sentence(before: Before) -> None:
+    ask = {"model": NAME, "messages": HELLO, "seed": 5, "max_tokens": 200}
+    async with client(await before(max_hold=10.0)) as ai:
+        plain = await ai.chat.completions.create(**ask)
+        stream = await ai.chat.completions.create(**ask, stream=True)
+        pieces = [c.choices[0].delta.content async for c in stream if c.choices[0].delta.content]
 
     assert plain.choices[0].message.content == "".join(pieces)
     assert len(pieces) > 1
     assert {True} == {piece.rstrip()[-1] in ".!?" for piece in pieces[:-1]}
 
 
-async def test_a_stream_whose_time_is_over_ends_well(
-    start: Start, tritons: Any, asking: Any
-) -> None:
-    ai = asking(await before(start, tritons))
-    stream = await ai.chat.completions.create(
-        model=NAME,
-        messages=LONG,
-        max_tokens=100_000,
-        stream=True,
-        stream_options={"include_usage": True},
-        extra_headers={"x-request-timeout-ms": "1500"},
-    )
-    *chunks, last, usage = [chunk async for chunk in stream]
+async def test_a_stream_whose_time_is_over_ends_well(before: Before) -> None:
+    async with client(await before()) as ai:
+        stream = await ai.chat.completions.create(
+            model=NAME,
+            messages=LONG,
+            max_tokens=100_000,
+            stream=True,
+            stream_options={"include_usage": True},
+            extra_headers={"x-request-timeout-ms": "1500"},
+        )
+        *chunks, last, counts = [chunk async for chunk in stream]
 
     assert "length" == last.choices[0].finish_reason
-    assert {"stopped": "deadline_exceeded"} == last.model_extra["headgate"]
-    assert "…" == chunks[-1].choices[0].delta.content.strip()
-    assert usage.usage.completion_tokens > 1
+    assert {"headgate": {"stopped": "deadline_exceeded"}} == last.model_extra
+    assert "…" == (chunks[-1].choices[0].delta.content or "").strip()
+    assert counts.usage is not None
+    assert counts.usage.completion_tokens > 1
 
 
 async def test_another_server_goes_on_when_one_is_killed_in_a_stream(
-    start: Start, tritons: Any, asking: Any
+    before: Before, tritons: tuple[str, list[Triton]]
 ) -> None:
     """The last one of this file: it kills a server."""
-    running = await before(start, tritons, on_upstream_loss="Continue", max_hold=0.05)
-    ai = asking(running)
-    stream = await ai.chat.completions.create(
-        model=NAME,
-        messages=LONG,
-        max_tokens=200,
-        stream=True,
-        stream_options={"include_usage": True},
-    )
-    finish, usage, killed = None, None, False
-    async for chunk in stream:
-        if not killed:
-            (call,) = running.gateway.inference.calls
-            assert call.last is not None
-            server = tritons[1][int(call.last.pod.name[-1])]
-            os.kill(server.pid, signal.SIGKILL)
-            killed = True
-        if chunk.choices:
-            finish = chunk.choices[0].finish_reason or finish
-        usage = chunk.usage or usage
+    running = await before(on_upstream_loss="Continue", max_hold=0.05)
+    async with client(running) as ai:
+        stream = await ai.chat.completions.create(
+            model=NAME,
+            messages=LONG,
+            max_tokens=200,
+            stream=True,
+            stream_options={"include_usage": True},
+        )
+        await anext(stream)
+        (call,) = running.gateway.inference.calls
+        assert call.last is not None
+        os.kill(tritons[1][int(call.last.pod.name[-1])].pid, signal.SIGKILL)
+        *_, last, counts = [chunk async for chunk in stream]
 
-    assert finish in {"stop", "length"}
-    assert usage is not None
-    assert 1 < usage.completion_tokens <= 200
+    assert "length" == last.choices[0].finish_reason
+    assert counts.usage is not None
+    assert 200 == counts.usage.completion_tokens
     assert ("ok", "upstream_lost") == tries(running)
