@@ -17,6 +17,7 @@ KEEP: Final = b"connection: keep-alive\r\n"  # HTTP/1.0 closes unless told
 LENGTH: Final = b"content-length: %d\r\n"
 CHUNKED: Final = b"transfer-encoding: chunked\r\n"
 LAST_CHUNK: Final = b"0\r\n\r\n"
+_line: Final = b": ".join
 
 
 class Date:
@@ -36,8 +37,8 @@ class Date:
 
 def head(status: int, headers: Headers, *framing: bytes) -> bytes:
     """Join status line, headers and framing lines into the head of an answer."""
-    lines = [b"%s: %s\r\n" % header for header in headers]
-    return b"".join((STATUS_LINES[status], *lines, *framing, b"\r\n"))
+    lines = b"\r\n".join((*map(_line, headers), b""))
+    return b"".join((STATUS_LINES[status], lines, *framing, b"\r\n"))
 
 
 def chunk(data: bytes) -> bytes:

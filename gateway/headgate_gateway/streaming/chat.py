@@ -24,11 +24,11 @@ class ChatStream:
         return b'%s{"role":"assistant","content":"","refusal":null}%s' % (self._delta, self._open)
 
     def write(self, event: Event) -> bytes:
+        if isinstance(event, Text):  # as nearly all are
+            if event.logprobs:
+                return self._with_logprobs(event)
+            return b'%s{"content":%s}%s' % (self._delta, encode(event.text), self._open)
         match event:
-            case Text(text, logprobs):
-                if logprobs:
-                    return self._with_logprobs(event)
-                return b'%s{"content":%s}%s' % (self._delta, encode(text), self._open)
             case Reasoning(text):
                 return b'%s{"reasoning_content":%s}%s' % (self._delta, encode(text), self._open)
             case ToolCall(index):
