@@ -47,7 +47,7 @@ class Settings(BaseSettings):
     connect_timeout: Seconds = 2.0
     """Seconds for connecting to a model server."""
     heartbeat: Seconds = 15.0
-    """Seconds of silence after which a stream gets a comment."""
+    """Seconds of silence after which a stream gets a comment; a route may say less."""
     access_log: bool = True
     """Log one line per request."""
     explain_requests: Annotated[int, Field(ge=0, le=100_000)] = 10_000
