@@ -176,7 +176,8 @@ async def _begin(request: Request, plan: Plan, ground: Ground) -> None:
     step = plan.first
     stage = Stage(route=step.rule.name)
     plan.decision.stages.append(stage)
-    verdict = settle(request, step, stage, plan.models, ground.targets)
+    models = ground.models(plan.route.identity.namespace)
+    verdict = settle(request, step, stage, models, ground.targets)
     if verdict is PASS and step.rule.respond is None:
         found = ground.preparation.prepare(
             request.asked, request.model, step.rule, body=request.body, now=request.now

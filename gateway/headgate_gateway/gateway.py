@@ -114,7 +114,13 @@ class Gateway:
             entry=Pipeline((Identity(), Parse()), self.metrics, clock),
             idempotency=self.idempotency,
             pipeline=Pipeline(stages, self.metrics, clock),
-            ground=Ground(Backends(pods, patience), targets, self.preparation, self.metrics),
+            ground=Ground(
+                Backends(pods, patience),
+                targets,
+                self.preparation,
+                self.metrics,
+                lambda namespace: self.snapshots.tables.space(namespace).objects,
+            ),
             sampler=telemetry.sampler,
             teller=Teller(
                 self.metrics,

@@ -37,7 +37,7 @@ from headgate_gateway.routing.decision import Decision, Stage
 from headgate_gateway.routing.features import Surroundings
 from headgate_gateway.routing.pods import Pod, Pods, Pool
 from headgate_gateway.routing.router import Router
-from headgate_gateway.routing.tables import Credential, Tables, Tenant
+from headgate_gateway.routing.tables import Credential, Tables, TablesDraft, Tenant
 from headgate_gateway.routing.targets import Targets
 from headgate_gateway.routing.trial import Ground
 from headgate_gateway.timeline import Timeline
@@ -126,23 +126,8 @@ class Field:
         pods = self.pods = Pods()
         self.by_name: dict[str, Server] = {}
         draft = Tables().edit()
-        for model, servers in self.servers.items():
-            cohort = Cohort(
-                name=model,
-                variant="bf16",
-                revision="0a1b2c3d",
-                runtime="triton-python",
-                served_model="ensemble",
-            )
-            identity = Identity(kind="ModelDeployment", namespace="chat", name=model)
-            body = ModelBody(public_name=f"the-{model}", cohorts=(cohort,))
-            draft.put(make_entry(identity, uid=model, generation=1, body=body))
-            for number, server in enumerate(servers, 1):
-                name = server.name = f"{model}-{number}"
-                self.by_name[name] = server
-                pool = Pool("chat", model)
-                pod = Pod(name=name, uid=name, host=name, port=8000, cohort=model, pool=pool)
-                pods.place(("chat", name), pod)
+        for model in self.servers:
+            self._place(draft, model, model)
         identity = Identity(kind="RoutingPolicy", namespace="chat", name="front")
         draft.put(make_entry(identity, uid="front", generation=1, body=self.policy))
         self.tables = draft.done()
@@ -150,8 +135,39 @@ class Field:
         preparation = Preparation(64)
         chat_template(None)
         preparation._compiled.add(None)  # a thread would not know of virtual time
-        self.ground = Ground(backends, Targets(pods), preparation, Metrics())
+        self.ground = Ground(
+            backends,
+            Targets(pods),
+            preparation,
+            Metrics(),
+            lambda namespace: self.tables.space(namespace).objects,
+        )
         self.router = Router(self.ground.targets, Surroundings("here", lambda: 0.25))
+
+    def _place(self, draft: TablesDraft, model: str, cohort: str) -> None:
+        """Have a model, and a pod of this cohort for each of its servers."""
+        serving = Cohort(
+            name=cohort,
+            variant="bf16",
+            revision="0a1b2c3d",
+            runtime="triton-python",
+            served_model="ensemble",
+        )
+        identity = Identity(kind="ModelDeployment", namespace="chat", name=model)
+        body = ModelBody(public_name=f"the-{model}", cohorts=(serving,))
+        draft.put(make_entry(identity, uid=model, generation=1, body=body))
+        for number, server in enumerate(self.servers[model], 1):
+            name = server.name = f"{model}-{number}"
+            self.by_name[name] = server
+            pool = Pool("chat", model)
+            pod = Pod(name=name, uid=name, host=name, port=8000, cohort=cohort, pool=pool)
+            self.pods.place(("chat", name), pod)
+
+    def roll(self, model: str) -> None:
+        """Replace a model's revision, with all of its pods."""
+        draft = self.tables.edit()
+        self._place(draft, model, f"{model}-new")
+        self.tables = draft.done()
 
     def request(self, headers: dict[bytes, bytes] | None = None, **more: Any) -> Request:
         """Bring a request to where its calls begin."""
@@ -278,7 +294,7 @@ class Field:
         self._patches.close()
 
     def _pods_of(self, model: str) -> Sequence[Pod]:
-        return list(self.pods.ready(Pool("chat", model), (model,)))
+        return list(self.pods.ready(Pool("chat", model), (model, f"{model}-new")))
 
 
 def on(policy: RouteBody, **scripts: str | Sequence[str]) -> Field:

@@ -159,6 +159,21 @@ async def test_a_stage_without_a_ready_pod_is_skipped() -> None:
     assert "model_not_ready" == told.stages[0].reason
 
 
+@pytest.mark.parametrize("model", ["large", "judge"])
+@virtual
+async def test_a_model_that_is_rolled_out_meanwhile_answers_all_the_same(model: str) -> None:
+    policy = VERIFIED if model == "judge" else TWO
+    said = "Enough words 4 end" if model == "judge" else "1 No 4 end"
+    async with on(policy, small=said, large="Certainly end", judge="=1 end") as field:
+        reading = asyncio.create_task(field.read(*field.course()))
+        await asyncio.sleep(2)
+        field.roll(model)
+        told = await reading
+
+    assert ["small ok", f"{model} ok"] == told.attempts
+    assert f"{model}-new" == told.request.timeline.attempts[-1].cohort.name
+
+
 @virtual
 async def test_when_nobody_answers_the_client_gets_a_reason() -> None:
     policy = cascade(rule("small", accept_when=LONG), rule("large"), retries=RetryBody(retry_on=()))

@@ -1,6 +1,5 @@
 """What a request may go through whose first answer need not be its last."""
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
@@ -9,7 +8,6 @@ if TYPE_CHECKING:
     from headgate_gateway.routing.decision import Decision
     from headgate_gateway.routing.features import Features
     from headgate_gateway.routing.routes import Route, Step
-    from headgate_gateway.routing.tables import Model
 
 
 class Plan(Struct, frozen=True):
@@ -21,5 +19,3 @@ class Plan(Struct, frozen=True):
     """Where it begins."""
     features: "Features"
     """For stages that ask for something."""
-    models: Mapping[str, "Model"]
-    """Of the namespace, by metadata.name, as they were when the request came."""

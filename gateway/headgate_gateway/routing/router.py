@@ -69,7 +69,7 @@ class Router:
             decision.errors = errors(route, step.number, features)
             decision.words = features.read()
         if not step.alone:
-            request.plan = Plan(route, decision, step, features, space.objects)
+            request.plan = Plan(route, decision, step, features)
             return PASS
         stage = Stage(route=step.rule.name)
         decision.stages.append(stage)

@@ -1,7 +1,7 @@
 """One route of a course, tried: its target, its prompt, its answer, and whether that will do."""
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple, TypeAlias, TypeGuard
 
@@ -39,7 +39,7 @@ from headgate_gateway.routing.plan import Plan
 from headgate_gateway.routing.router import settle
 from headgate_gateway.routing.routes import Step
 from headgate_gateway.routing.tables import Model
-from headgate_gateway.routing.targets import Targets
+from headgate_gateway.routing.targets import Models, Targets
 from headgate_gateway.routing.verify import LONGEST, repair, score, verification
 from headgate_policy.cel import Rule
 
@@ -65,6 +65,8 @@ class Ground:
     targets: Targets
     preparation: Preparation
     metrics: Metrics
+    models: Callable[[str], Models]
+    """Of a namespace, as they are now: what was ready when a request came may be gone."""
 
 
 class Given(NamedTuple):
@@ -97,7 +99,7 @@ class Trial:
 
     async def run(self) -> Given | Trouble:
         request, rule = self.request, self.step.rule
-        verdict = settle(request, self.step, self.stage, self.plan.models, self.ground.targets)
+        verdict = settle(request, self.step, self.stage, self._models, self.ground.targets)
         if isinstance(verdict, Refusal):
             return Trouble(verdict)
         if rule.respond is not None:
@@ -122,6 +124,10 @@ class Trial:
         call, self._running = self._running, None
         if call is not None:
             call.close()
+
+    @property
+    def _models(self) -> Models:
+        return self.ground.models(self.plan.route.identity.namespace)
 
     # Before
 
@@ -233,7 +239,7 @@ class Trial:
     async def _score(self, text: str) -> float | None:
         """Ask the route's verifier. None: it has none, or it gave no score."""
         verifier, request = self.step.rule.verifier, self.request
-        model = self.plan.models.get(verifier.model) if verifier is not None else None
+        model = self._models.get(verifier.model) if verifier is not None else None
         if verifier is None or model is None:
             return None
         asked, rule, body = verification(verifier, request.asked, text)
