@@ -5,7 +5,7 @@ from typing import Annotated, Final, Literal
 from pydantic import Field
 
 from headgate_api.base import ApiModel, Rule, distinct, ordered
-from headgate_api.snapshot import Droppable
+from headgate_api.snapshot import Droppable, Trigger
 from headgate_api.streaming import Streaming
 from headgate_api.types import Cel, KeyRef, ModelRef, RouteName, Tokens, VariantName
 
@@ -128,9 +128,7 @@ class Fallback(ApiModel):
 
     route: RouteName
     """The route that is tried then. A route is tried once for a request."""
-    triggers: Annotated[
-        tuple[Literal["Error", "Timeout", "Saturated", "Rejected"], ...], distinct(1, 4)
-    ]
+    triggers: Annotated[tuple[Trigger, ...], distinct(1, 4)]
     """Error: the model failed, or the prompt is too long for it. Timeout: it did not answer in
     time. Saturated: no pod of it is ready, or all have as much as they can take. Rejected: its
     answer did not fulfil acceptWhen."""

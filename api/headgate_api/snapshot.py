@@ -181,7 +181,7 @@ class VerifierBody(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     max_output_tokens: int = 64
 
 
-Trigger: TypeAlias = Literal["Error", "Timeout", "Saturated", "Rejected", "ModeReduced", "ModeSafe"]
+Trigger: TypeAlias = Literal["Error", "Timeout", "Saturated", "Rejected"]
 
 
 class FallbackBody(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
