@@ -21,9 +21,9 @@ class Head(Struct, frozen=True, gc=False):
 class Exchange(Protocol):
     """One request and its answer: `start`, any number of `send`, then `finish` or `abort`.
 
-    A handler runs as a task. When the client goes away the task is cancelled, so that whatever it
-    waits for, the model server above all, is let go at once. One that calls `detach` runs to its
-    end; what it writes from then on reaches nobody.
+    When the client goes away the handler is cancelled, so that whatever it waits for, the model
+    server above all, is let go at once. One that calls `detach` runs to its end; what it writes
+    from then on reaches nobody.
     """
 
     id: str
