@@ -26,6 +26,7 @@ from headgate_gateway.calls.failures import INVALID
 from headgate_gateway.calls.source import Source
 from headgate_gateway.context.chat import Found
 from headgate_gateway.context.prepare import Preparation
+from headgate_gateway.context.write_prompt import WritePrompt
 from headgate_gateway.edge.asked import Asked, Generation
 from headgate_gateway.edge.chat_request import ChatRequest, Message
 from headgate_gateway.metrics import Metrics
@@ -43,11 +44,6 @@ from headgate_gateway.routing.targets import Models, Targets
 from headgate_gateway.routing.verify import LONGEST, repair, score, verification
 from headgate_policy.cel import Rule
 
-UNPREPARED: Final = Refusal(
-    Code.STAGE_UNDECIDED, 503, "The prompt took too long to write.", retry_after=1
-)
-PREPARING: Final = 5.0
-"""s for writing a prompt, where the policy does not say."""
 MENDABLE: Final = 32 * 1024
 """Characters of an answer that its model is shown again."""
 REPEATED: Final = "it would be the call that has failed"
@@ -179,12 +175,13 @@ class Trial:
         if not isinstance(found, Awaitable):
             return found
         left = self.request.deadline.stop_at - self.ground.backends.clock()
-        most = self.request.policy.deadlines.stages.get("context", PREPARING)
+        stages, budget = self.request.policy.deadlines.stages, WritePrompt.budget
+        most = min(budget, stages.get(WritePrompt.name, budget))
         try:
             async with asyncio.timeout(min(left, most)):
                 return await found
         except TimeoutError:
-            return UNPREPARED if most < left else EXCEEDED.refusal
+            return WritePrompt.undecided if most < left else EXCEEDED.refusal
 
     # The answer
 
