@@ -119,6 +119,8 @@ def _explained(arguments: argparse.Namespace) -> str:
     made, manifests = arguments.request_id, arguments.manifests
     if (made is None) == (manifests is None):
         raise Misused("give either a REQUEST_ID, or --manifests and --request")
+    if made == "":  # a variable that nothing was put into
+        raise Misused("the REQUEST_ID is empty; it is the x-request-id of an answer")
     if made is not None:
         return _asked(arguments)
     if arguments.request is None:
