@@ -13,6 +13,7 @@ from headgate_gateway.calls.schemas import SchemaInvalid, compiled, fits, quick
 from headgate_gateway.edge.asked import Asked
 from headgate_gateway.edge.chat_request import ChatRequest
 from headgate_gateway.routing.features import sources
+from headgate_policy.cel import ACCEPT
 
 READ: Final = 2**20
 """Characters of an answer that a rule reads."""
@@ -20,7 +21,7 @@ LONG: Final = 32 * 1024
 """Characters of an answer that is judged beside the event loop."""
 BEGINNING: Final = 200
 """Characters in which a refusal shows."""
-PRIVATE: Final = frozenset({"answer.text"})
+PRIVATE: Final = frozenset(word.attribute for word in ACCEPT.words.values() if word.private)
 _REFUSAL: Final = re.compile(
     r"\W*(?:"
     r"(?:(?:i'?m|i am) (?:very |so |really )?sorry|sorry|unfortunately|i apologi[sz]e)\b.{0,80}?"
@@ -81,12 +82,11 @@ class Answer:
 
     def read(self) -> Mapping[str, object]:
         """Return the words that were read, by name, without texts."""
-        found = {
+        return {
             word.replace("_", "."): value
             for word, value in vars(self).items()
-            if word.startswith("answer_")
+            if word.startswith("answer_") and word not in PRIVATE
         }
-        return {word: value for word, value in found.items() if word not in PRIVATE}
 
     def scored(self, score: float | None) -> None:
         """Take the verifier's score; None: it gave none."""
@@ -96,11 +96,8 @@ class Answer:
     @property
     def slow(self) -> bool:
         """Whether judging it may take too long for the event loop."""
-        asked = self._asked
-        tools = asked.tools or () if isinstance(asked, ChatRequest) else ()
-        schemas = [bytes(tool.function.parameters) for tool in tools]
         length = len(self.text) + sum(len(call.arguments) for call in self._calls)
-        return length > LONG or not all(map(quick, schemas))
+        return length > LONG or not all(map(quick, self._offered.values()))
 
     # The words
 
@@ -120,9 +117,7 @@ class Answer:
         return (bool(self._calls) and not self.text) or valid(self.text, form.check)
 
     def _toolCallsValid(self) -> bool:  # noqa: N802 - the word
-        asked = self._asked
-        tools = asked.tools or () if isinstance(asked, ChatRequest) else ()
-        offered = {tool.function.name: bytes(tool.function.parameters) for tool in tools}
+        offered = self._offered
         return all(
             call.name in offered and _fits(call.arguments, offered[call.name])
             for call in self._calls
@@ -147,6 +142,12 @@ class Answer:
     def _verifier_score(self) -> float | None:
         self.wants_score = True
         return None
+
+    @property
+    def _offered(self) -> Mapping[str, bytes]:
+        """The tools of the request: the schema of the parameters of each, by its name."""
+        tools = self._asked.tools if isinstance(self._asked, ChatRequest) else None
+        return {tool.function.name: bytes(tool.function.parameters) for tool in tools or ()}
 
     @property
     def _calls(self) -> list[ToolCall]:
