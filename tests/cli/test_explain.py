@@ -228,7 +228,7 @@ def test_a_body_may_come_from_standard_input(
     [
         ((), "give either a REQUEST_ID, or --manifests and --request"),
         (("p-1", "--manifests", "x"), "give either a REQUEST_ID, or --manifests and --request"),
-        (("", "--gateway", "http://127.0.0.1:9"), "the REQUEST_ID is empty; it is the x-request-id"),
+        (("", "--gateway", "http://127.0.0.1:9"), "the REQUEST_ID is empty; it is the"),
         (("--manifests", "x"), "--manifests goes with --request FILE"),
         (("--manifests", "x", "--request", "/no/such"), "--request /no/such: No such file"),
     ],
