@@ -23,7 +23,6 @@ from headgate_gateway.routing import decision
 from headgate_gateway.routing.routes import Route
 from headgate_gateway.telemetry.facts import CLIENT_CLOSED, OK, Facts
 from headgate_policy import cel
-from headgate_policy.cel.functions import Failed
 
 
 def explain(record: Record) -> Explanation:
@@ -122,7 +121,7 @@ class Seen:
             setattr(self, name.replace(".", "_"), kept)
 
     def __getattr__(self, word: str) -> Never:
-        raise Failed("nobody looked at it")
+        raise cel.Failed("nobody looked at it")
 
 
 def _matched(number: int, rule: RouteRule, decided: Decided) -> Matched:

@@ -20,7 +20,7 @@ from headgate_gateway.routing.features import Features, Surroundings, tools
 from headgate_gateway.routing.plan import Plan
 from headgate_gateway.routing.routes import Route, Step
 from headgate_gateway.routing.targets import Models, Targets
-from headgate_policy.cel.functions import Failed
+from headgate_policy.cel import Failed
 
 UNKNOWN: Final = Refusal(
     Code.MODEL_NOT_FOUND, 404, "This model does not exist, or your key may not use it.", "model"

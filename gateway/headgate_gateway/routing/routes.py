@@ -7,8 +7,6 @@ from typing import Any, Final
 from headgate_api.errors import TerminalError
 from headgate_api.snapshot import Identity, RouteBody, RouteRule
 from headgate_policy import cel
-from headgate_policy.cel.compile import compiled
-from headgate_policy.cel.terms import fallible
 
 LOGPROBS: Final = frozenset({"answer.logprob.mean", "answer.logprob.min"})
 
@@ -26,7 +24,6 @@ class Step:
     """Which requests take it. None: all that come to it."""
     accept: cel.Rule | None
     """What an answer must be to be shown."""
-
     logprobs: bool
     """It is about the probabilities of the answer's tokens."""
 
@@ -65,9 +62,9 @@ def compile_route(identity: Identity, body: RouteBody) -> Route:
         entries,
         cel.Rules(whens) if len(entries) > 1 else None,
         tuple(
-            (step.number, compiled(term))
+            (step.number, step.when.decide)
             for step in entries
-            if step.when is not None and fallible(term := step.when.checked.term)
+            if step.when is not None and step.when.fallible
         ),
         {step.rule.name: step for step in steps},
     )
