@@ -113,7 +113,7 @@ def policies(draw: st.DrawFn) -> RouteBody:
     )
 
 
-@settings(max_examples=500)
+@settings(max_examples=250)
 @given(
     policy=policies(),
     played=st.fixed_dictionaries(dict.fromkeys(MODELS, scripts)),
@@ -174,8 +174,7 @@ def test_a_course_keeps_its_promises(
         if told.code == "ok":
             last = told.stages[-1]
             assert last.result in {"given", "accepted"}
-            assert last.model in models | {last.model}
-            assert not told.text.startswith("fixed") or told.end is not None
+            assert models <= {last.model}
         elif not stream:
             assert "" == told.text
 
