@@ -233,9 +233,10 @@ def told(address: str) -> tuple[str, str]:
 
 def test_an_answer_is_explained(cluster: Cluster) -> None:
     answer = sdk_routing.ask(cluster.openai(), "assistant", "Hi [[sim: tokens 1]]")
+    explain = [sys.executable, "-m", "headgate_cli.main", "explain", "-n", NAMESPACE]
     done = subprocess.run(
-        [sys.executable, "-m", "headgate_cli.main", "explain", answer.headers["x-request-id"]],
-        env={**os.environ, "KUBECONFIG": cluster.kubeconfig, "HEADGATE_NAMESPACE": NAMESPACE},
+        [*explain, answer.headers["x-request-id"]],
+        env={**os.environ, "KUBECONFIG": cluster.kubeconfig},
         capture_output=True,
         text=True,
         check=True,
