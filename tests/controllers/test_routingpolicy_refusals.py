@@ -90,7 +90,7 @@ NOT_ACCEPTED = {
     ),
     "a condition that is never true": (
         router(when="request.turns < 0"),
-        ("RouteNeverMatches: spec.routes[first].when: column 1: the expression never is true"),
+        ("RouteNeverMatches: spec.routes[first].when: column 1: the expression is never true"),
     ),
     "a condition that contradicts itself": (
         router(when="request.stream && user.tier == 'a' && user.tier == 'b'"),
@@ -100,13 +100,13 @@ NOT_ACCEPTED = {
         policy("Cascade", route("first", acceptWhen="answer.outputTokens < 0"), LAST),
         (
             "RouteNeverMatches: spec.routes[first].acceptWhen: column 1: "
-            "the expression never is true"
+            "the expression is never true"
         ),
     ),
     "a condition that is always true": (
         router(when="request.turns >= 0"),
         (
-            "RouteNeverMatches: spec.routes[first].when: column 1: the expression always is true, "
+            "RouteNeverMatches: spec.routes[first].when: column 1: the expression is always true, "
             "so that route last after it is never reached; write this route last, without when"
         ),
     ),

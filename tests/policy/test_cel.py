@@ -123,36 +123,36 @@ def test_an_expression_has_bounds(expression: str, says: str) -> None:
 @pytest.mark.parametrize(
     ("expression", "always", "says"),
     [
-        ("true", True, "column 1: the expression always is true"),
-        ("request.inputTokens >= 0", True, "column 1: the expression always is true"),
+        ("true", True, "column 1: the expression is always true"),
+        ("request.inputTokens >= 0", True, "column 1: the expression is always true"),
         (
             "request.stream || 2 > 1",
             True,
-            "column 19: 2 > 1 always is true, so the expression always is true",
+            "column 19: 2 > 1 is always true, so the expression is always true",
         ),
         (
             "request.stream && now.hour > 23",
             False,
-            "column 19: now.hour > 23 never is true, so the expression never is true",
+            "column 19: now.hour > 23 is never true, so the expression is never true",
         ),
         (
             "request.stream && (1 > 2 || now.hour == 24)",
             False,
-            "column 19: (1 > 2 || now.hour == 24) never is true, so the expression never is true",
+            "column 19: (1 > 2 || now.hour == 24) is never true, so the expression is never true",
         ),
-        ("23 < now.hour", False, "column 1: the expression never is true"),
-        ("request.temperature > 2", False, "column 1: the expression never is true"),
-        ("1 / 0 > 1", False, "column 1: the expression never is true"),
+        ("23 < now.hour", False, "column 1: the expression is never true"),
+        ("request.temperature > 2", False, "column 1: the expression is never true"),
+        ("1 / 0 > 1", False, "column 1: the expression is never true"),
         (
             "request.model == 'a' && request.model == 'b'",
             False,
-            "column 1: the expression never is true",
+            "column 1: the expression is never true",
         ),
-        ("user.name in ['a'] && 'b' == user.name", False, "column 1: the expression never is true"),
+        ("user.name in ['a'] && 'b' == user.name", False, "column 1: the expression is never true"),
         (
             "(now.hour > 23 ? request.stream : false)",
             False,
-            "column 1: the expression never is true",
+            "column 1: the expression is never true",
         ),
     ],
 )

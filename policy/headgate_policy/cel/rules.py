@@ -51,7 +51,7 @@ class Checked:
         if self.constant is None:
             return None
         by = decisive(self.term, self.constant)
-        ever = f"{'always' if self.constant else 'never'} is true"
+        ever = "is always true" if self.constant else "is never true"
         message = f"the expression {ever}"
         if by is not self.term:
             message = f"{self.text[by.start : by.end]} {ever}, so {message}"
