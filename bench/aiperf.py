@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from bench.gateway_ground import KEY, GroundError, ground
-from headgate_cluster.binaries import pip_install
-from headgate_cluster.files import TREE, cache_root, digest_of, locked
+from headgate_cluster.binaries import pip_folder
+from headgate_cluster.files import TREE
 
 PINS: Final = TREE / "requirements" / "aiperf.txt"
 REQUESTS: Final = 200
@@ -38,17 +38,6 @@ SHOWN: Final = {
 }
 
 
-def installed() -> Path:
-    """Return the folder with AIPerf; it is fetched once."""
-    folder = cache_root() / "aiperf" / digest_of([PINS], TREE, sys.version)
-    with locked(folder.parent / "lock"):
-        if not folder.exists():
-            half = folder.with_name(f"{folder.name}.half")
-            pip_install(half, PINS)
-            half.rename(folder)
-    return folder
-
-
 def python(folder: Path, code: str, *arguments: object) -> None:
     """Run code among AIPerf's packages."""
     done = subprocess.run(
@@ -70,7 +59,7 @@ def measured(results: Path) -> dict[str, Any]:
 
 
 def main() -> None:
-    folder = installed()
+    folder = pip_folder("aiperf", PINS)
     with ground() as stands:
         host, port = stands.gateway.at["fast"]
         tokenizer = stands.folder / "tokenizer"

@@ -282,8 +282,8 @@ def called(*outputs: str) -> list[dict[str, Any]]:
     """A conversation in which the model has called a tool for each output."""
     told = list(HELLO)
     for number, output in enumerate(outputs):
-        call = {"id": str(number), "type": "function", "function": CLOCK["function"] | {}}
-        call["function"] = {"name": "clock", "arguments": "{}"}
+        function = {"name": "clock", "arguments": "{}"}
+        call = {"id": str(number), "type": "function", "function": function}
         told.append({"role": "assistant", "content": None, "tool_calls": [call]})
         told.append({"role": "tool", "tool_call_id": str(number), "content": output})
     return told

@@ -130,6 +130,17 @@ def new_enough(version: str) -> bool:
     return match is not None and (int(match[1]), int(match[2])) >= OLDEST_GO
 
 
+def pip_folder(name: str, pins: Path) -> Path:
+    """Return the folder with pinned packages, for PYTHONPATH. They are fetched once."""
+    folder = cache_root() / name / digest_of([pins], TREE, sys.version)
+    with locked(folder.parent / "lock"):
+        if not folder.exists():
+            half = folder.with_name(f"{folder.name}.half")
+            pip_install(half, pins)
+            half.rename(folder)
+    return folder
+
+
 def pip_install(folder: Path, pins: Path, *options: str) -> None:
     """Install hashed requirements into a folder of their own."""
     run_long(
