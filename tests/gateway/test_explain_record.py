@@ -52,13 +52,13 @@ def test_a_ring_for_none_keeps_none() -> None:
 
 
 VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
-    lambda inner: st.lists(inner) | st.dictionaries(st.text(max_size=40), inner),
-    max_leaves=20,
+    st.none() | st.integers() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.sampled_from("abcdef"), inner),
+    max_leaves=8,
 )
 
 
-@given(words=st.dictionaries(st.text(max_size=40), VALUES))
+@given(words=st.dictionaries(st.sampled_from("abcdef"), VALUES))
 def test_no_value_of_a_client_is_kept_at_length(words: dict[str, Any]) -> None:
     assert all(len(text) <= CLIP + 3 for text in _texts(list(clipped(words).values())))
 

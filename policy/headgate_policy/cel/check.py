@@ -35,11 +35,8 @@ from headgate_policy.patterns import PatternUnsupported, pattern
 
 MACROS: Final = ("all", "exists", "exists_one", "filter", "map")
 _LITERALS: Final = {bool: BOOL, int: INT, float: DOUBLE, str: STRING}
-METHODS: Final = (*MACROS, *sorted({used.name for used in FUNCTIONS if used.method}))
-GLOBALS: Final = (
-    "has",
-    *{function.name for function in FUNCTIONS if function.name.isalpha() and not function.method},
-)
+METHODS: Final = (*MACROS, *sorted({f.name for f in FUNCTIONS if f.method}))
+GLOBALS: Final = ("has", *sorted({f.name for f in FUNCTIONS if f.name.isalpha() and not f.method}))
 
 
 class Checker:
