@@ -12,22 +12,22 @@ why; None: it depends) and `required(word)` (the values that a word must have fo
 
 The gateway compiles a policy's rules once, and asks per request:
 
-    rules = compile_rules([route.when for route in routes], WHEN, headers=body.match_headers)
-    rules.features  # names of the words to be built, and of no others
-    rules.first(features)  # the index of the first rule that holds, or None
-    rules.explain(features)  # for each rule, what became of it and why
+    rules = [compile_rule(route.when, WHEN, headers=body.match_headers) for route in routes]
+    rules[0].holds(features)
+    rules[0].explain(features)  # what became of it and why
+    Rules(rules).first(features)  # the index of the first rule that holds, or None
 
 `features` has an attribute per word, named with `_` for each dot (`features.request_inputTokens`);
 words that are costly to find are best computed when they are first read. A string is a `str`, a
 list a `tuple`, a map a `dict`, and an optional word without a value is None. An attribute may be
-read many times. One rule alone is `compile_rule(expression, ACCEPT)`: a `Rule` with `holds`,
-`explain`, and `decide`, which raises `Failed` where `holds` is False; only a `fallible` rule does.
+read many times. A `fallible` rule has no value for some requests, and so does not hold: `decide` is
+`holds`, but that it then raises `Failed`.
 """
 
 from headgate_policy.cel.explain import Because, Told
 from headgate_policy.cel.functions import Failed
 from headgate_policy.cel.problems import Problem
-from headgate_policy.cel.rules import Checked, Rule, Rules, check, compile_rule, compile_rules
+from headgate_policy.cel.rules import Checked, Rule, Rules, check, compile_rule
 from headgate_policy.cel.words import ACCEPT, WHEN, Table, Word
 
 __all__ = [
@@ -44,5 +44,4 @@ __all__ = [
     "Word",
     "check",
     "compile_rule",
-    "compile_rules",
 ]

@@ -35,14 +35,10 @@ class Because:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What became of a rule. One without an expression holds because of nothing."""
+    """What became of a rule, and by which of its parts."""
 
     outcome: Outcome
-    because: tuple[Because, ...] = ()
-
-    def __str__(self) -> str:
-        said = {True: "holds", False: "does not hold", None: "fails"}[self.outcome]
-        return f"{said}: {'; '.join(map(str, self.because))}" if self.because else said
+    because: tuple[Because, ...]
 
 
 Teller = Callable[[Any], Told]

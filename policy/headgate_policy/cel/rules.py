@@ -10,7 +10,7 @@ from headgate_policy.cel.check import Checker
 from headgate_policy.cel.compile import compiled
 from headgate_policy.cel.conclude import constant, decisive, required
 from headgate_policy.cel.cost import check_cost
-from headgate_policy.cel.explain import Teller, Told, teller
+from headgate_policy.cel.explain import Teller, teller
 from headgate_policy.cel.functions import Failed
 from headgate_policy.cel.parser import parse
 from headgate_policy.cel.problems import Problem, Refused
@@ -90,9 +90,6 @@ class Rules:
 
     def __init__(self, rules: Sequence[Rule | None]) -> None:
         self._rules = rules
-        self.features = frozenset(
-            word for rule in rules if rule is not None for word in rule.checked.words
-        )
         self._index = [
             (attrgetter(word.replace(".", "_")), *masks)
             for word in INDEXED
@@ -111,10 +108,6 @@ class Rules:
             if holds(features):
                 return index
         return None
-
-    def explain(self, features: Any) -> list[Told]:
-        """Tell what becomes of each rule, also of those behind the first that holds."""
-        return [Told(True) if rule is None else rule.explain(features) for rule in self._rules]
 
     def _masks(self, word: str) -> tuple[dict[str, int], int] | None:
         """Sort the rules by what they ask of `word`: a bit each, per value and for all others."""
@@ -152,18 +145,6 @@ def check(expression: str, table: Table, *, headers: Collection[str] = ()) -> Ch
 def compile_rule(expression: str, table: Table, *, headers: Collection[str] = ()) -> Rule:
     """Compile one expression, once. Raises `Invalid`: it should have been refused before."""
     return _compiled(expression, table, frozenset(headers))
-
-
-def compile_rules(
-    expressions: Sequence[str | None], table: Table, *, headers: Collection[str] = ()
-) -> Rules:
-    """Compile the rules of a policy. Raises `Invalid`: one should have been refused before."""
-    return Rules(
-        [
-            None if expression is None else compile_rule(expression, table, headers=headers)
-            for expression in expressions
-        ]
-    )
 
 
 @lru_cache(maxsize=4096)
