@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any, Final
 
 import msgspec
@@ -72,14 +73,6 @@ class Answer:
         self.wants_score = False
         """A rule has read `answer.verifier.score`, and nobody had asked for it."""
 
-    def __getattr__(self, word: str) -> Any:
-        """Find a word that nobody has read yet."""
-        if not word.startswith("answer_"):
-            raise AttributeError(word)
-        value = getattr(self, f"_{word.removeprefix('answer_')}")()
-        setattr(self, word, value)
-        return value
-
     def read(self) -> Mapping[str, object]:
         """Return the words that were read, by name, without texts."""
         return {
@@ -99,66 +92,77 @@ class Answer:
         length = len(self.text) + sum(len(call.arguments) for call in self._calls)
         return length > LONG or not all(map(quick, self._offered.values()))
 
-    # The words
+    # The words, each found when it is first read
 
-    def _text(self) -> str:
+    @cached_property
+    def answer_text(self) -> str:
         return self.text[:READ]
 
-    def _finishReason(self) -> str:  # noqa: N802 - the word
+    @cached_property
+    def answer_finishReason(self) -> str:  # noqa: N802
         return self._end.finish_reason
 
-    def _outputTokens(self) -> int:  # noqa: N802 - the word
+    @cached_property
+    def answer_outputTokens(self) -> int:  # noqa: N802
         return self._end.usage.output_tokens
 
-    def _schemaValid(self) -> bool:  # noqa: N802 - the word
+    @cached_property
+    def answer_schemaValid(self) -> bool:  # noqa: N802
         form = self._task.form
         if form is None or form.check is None:
             return True
         return (bool(self._calls) and not self.text) or valid(self.text, form.check)
 
-    def _toolCallsValid(self) -> bool:  # noqa: N802 - the word
+    @cached_property
+    def answer_toolCallsValid(self) -> bool:  # noqa: N802
         offered = self._offered
         return all(
             call.name in offered and _fits(call.arguments, offered[call.name])
             for call in self._calls
         )
 
-    def _refused(self) -> bool:
+    @cached_property
+    def answer_refused(self) -> bool:
         return self._end.finish_reason == "content_filter" or refuses(self.text)
 
-    def _logprob_mean(self) -> float | None:
+    @cached_property
+    def answer_logprob_mean(self) -> float | None:
         found = self._logprobs
         return sum(found) / len(found) if found else None
 
-    def _logprob_min(self) -> float | None:
+    @cached_property
+    def answer_logprob_min(self) -> float | None:
         return min(self._logprobs, default=None)
 
-    def _citations_total(self) -> int:
+    @cached_property
+    def answer_citations_total(self) -> int:
         return self._citations[0]
 
-    def _citations_resolved(self) -> int:
+    @cached_property
+    def answer_citations_resolved(self) -> int:
         return self._citations[1]
 
-    def _verifier_score(self) -> float | None:
+    @cached_property
+    def answer_verifier_score(self) -> float | None:
         self.wants_score = True
         return None
 
-    @property
+    @cached_property
     def _offered(self) -> Mapping[str, bytes]:
         """The tools of the request: the schema of the parameters of each, by its name."""
         tools = self._asked.tools if isinstance(self._asked, ChatRequest) else None
         return {tool.function.name: bytes(tool.function.parameters) for tool in tools or ()}
 
-    @property
+    @cached_property
     def _calls(self) -> list[ToolCall]:
         return [event for event in self._events if isinstance(event, ToolCall)]
 
-    @property
+    @cached_property
     def _citations(self) -> tuple[int, int]:
         given = sources(self._asked)[: self._task.sources]  # others were left out
-        return citations(self._text(), given)
+        return citations(self.answer_text, given)
 
-    @property
+    @cached_property
     def _logprobs(self) -> list[float]:
         try:
             return [
