@@ -99,7 +99,7 @@ def streams_whole_sentences(ai: OpenAI) -> None:
     assert reason == "stop"
 
 
-def gives_a_buffered_stream_in_one_go(ai: OpenAI) -> None:
+def gives_a_valid_stream_of_a_buffered_answer(ai: OpenAI) -> None:
     stream = ask(ai, "buffered", "[[sim: tokens 30]]", stream=True)
     options: Any = {"include_usage": True}
     assert streamed(stream)[1] == "stop"
@@ -139,7 +139,7 @@ CHECKS: Final[list[Callable[[OpenAI], None]]] = [
     falls_back_on_invalid_json,
     shows_only_the_accepted_answer,
     streams_whole_sentences,
-    gives_a_buffered_stream_in_one_go,
+    gives_a_valid_stream_of_a_buffered_answer,
     stops_at_a_safe_boundary,
     refuses_what_is_too_long,
     leaves_out_old_turns,
