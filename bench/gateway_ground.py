@@ -16,7 +16,7 @@ from pathlib import Path
 from socket import create_connection
 from typing import Any, Final, NamedTuple
 
-from bench.programs import BIN, ROOT, Program
+from bench.programs import ROOT, Program, image_python
 from headgate_cluster.files import cache_root, digest_of
 from headgate_cluster.processes import free_ports
 
@@ -239,10 +239,11 @@ class Starter:
             for model, pace in models.items()
             for host in MOCKS
         ]
-        command = [BIN / "python", "-m", "bench.gateway_process", port, admin_port, ear]
+        python, more = image_python()
+        command = [python, "-m", "bench.gateway_process", port, admin_port, ear]
         command += [",".join(map(str, manifests)), *upstreams]
         environment = {f"HEADGATE_GATEWAY_{key}": str(value) for key, value in settings.items()}
-        program = self.start(name, core, command, **environment)
+        program = self.start(name, core, command, **environment, **more)
         wait_for(LOCAL, port)
         return Server(name, dict.fromkeys(self.paces, (LOCAL, port)), program)
 

@@ -17,6 +17,7 @@ from typing import Any, Final, NamedTuple
 from bench.ears import listening
 from bench.gateway_cancel import cancelled
 from bench.gateway_ground import Ground, GroundError, Server, ground
+from bench.programs import image_python
 from bench.report import Figure, markdown, report
 
 CHAT: Final = "/v1/chat/completions"
@@ -269,7 +270,14 @@ def run(arguments: argparse.Namespace) -> None:
         told.append(cancelled(bench, LEAVING))
         told.append(flat(bench, arguments.requests))
         told += asyncio.run(swaps(bench, arguments.swaps))
-    report("gateway", told, rounds=arguments.rounds, words=SHORT, connections=CONNECTIONS)
+    report(
+        "gateway",
+        told,
+        rounds=arguments.rounds,
+        words=SHORT,
+        connections=CONNECTIONS,
+        python=str(image_python()[0]),
+    )
     if arguments.markdown:
         print(markdown(told))
 

@@ -11,6 +11,8 @@ from typing import Final
 
 ROOT: Final = Path(__file__).parent.parent
 BIN: Final = Path(sys.executable).parent
+DEBIAN: Final = Path("/usr/bin/python3")
+VERSION: Final = sys.version_info[:2]
 TICKS: Final = os.sysconf("SC_CLK_TCK")
 
 
@@ -39,6 +41,19 @@ class Program:
 
     def _of_the_kernel(self, file: str) -> str:
         return Path(f"/proc/{self.process.pid}/{file}").read_text()
+
+
+def image_python() -> tuple[Path, dict[str, str]]:
+    """Find the interpreter of our images, and what it needs to run our packages.
+
+    It is Debian's, which is built for speed; the one of the virtual environment may not be. Where
+    Debian's is missing, or another version, the environment's is taken.
+    """
+    ask = [DEBIAN, "-c", "import sys; print(sys.version_info[:2])"]
+    if DEBIAN.exists() and subprocess.check_output(ask, text=True).strip() == str(VERSION):
+        ours = [path for path in sys.path if path and not path.startswith(sys.base_prefix)]
+        return DEBIAN, {"PYTHONPATH": os.pathsep.join(ours)}
+    return BIN / "python", {}
 
 
 class Programs:

@@ -17,6 +17,7 @@ import yaml
 
 from bench.gateway_ground import KEY, LOCAL, Ground, GroundError, Pace, ground
 from bench.gateway_load import CHAT, CONNECTIONS, LONG, SHORT, say
+from bench.programs import image_python
 from bench.report import Figure, markdown, percentile, report
 from bench.routing_parts import ROUTES, parts, rules
 
@@ -178,7 +179,14 @@ def run(arguments: argparse.Namespace) -> None:
     with ground(manifests, more) as bench:
         told += loaded(bench, arguments.rounds, arguments.seconds)
         told.append(spoken(bench, arguments.rounds))
-    report("routing", told, rounds=arguments.rounds, routes=ROUTES, connections=CONNECTIONS)
+    report(
+        "routing",
+        told,
+        rounds=arguments.rounds,
+        routes=ROUTES,
+        connections=CONNECTIONS,
+        python=str(image_python()[0]),
+    )
     if arguments.markdown:
         print(markdown(told))
 
