@@ -49,7 +49,7 @@ def image_python() -> tuple[Path, dict[str, str]]:
     It is Debian's, which is built for speed; the one of the virtual environment may not be. Where
     Debian's is missing, or another version, the environment's is taken.
     """
-    ask = [DEBIAN, "-c", "import sys; print(sys.version_info[:2])"]
+    ask = [str(DEBIAN), "-c", "import sys; print(sys.version_info[:2])"]
     if DEBIAN.exists() and subprocess.check_output(ask, text=True).strip() == str(VERSION):
         ours = [path for path in sys.path if path and not path.startswith(sys.base_prefix)]
         return DEBIAN, {"PYTHONPATH": os.pathsep.join(ours)}
