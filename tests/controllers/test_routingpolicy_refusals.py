@@ -280,6 +280,17 @@ class TestWhatTheGatewayCannotMeasure:
         assert plan.entry is not None
         assert ["NotSupportedHere", "Serving"] == [note.reason for note in plan.notes]
 
+    def test_is_named_also_where_it_has_a_value(self) -> None:
+        world = World()
+        model(world, "llama", Available="True")
+        modes = policy("Router", route("thrifty", when="region.mode == 'Safe'"), LAST)
+        plan = world.settle(world.apply("RoutingPolicy", "chat", modes))
+
+        assert (
+            "SpecHonored=False NotSupportedHere: spec.routes[thrifty].when: nothing measures "
+            "region.mode yet; it is the same in every request"
+        ) == told(plan)[2]
+
 
 class TestInstructions:
     """Of a verifier, in a ConfigMap."""

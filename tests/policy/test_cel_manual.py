@@ -21,6 +21,8 @@ def row(word: Word) -> tuple[str, str, str, str]:
     kind = f"{word.type}"
     if word.optional:
         kind += ", may be absent" if word.measured else ", absent as yet"
+    elif not word.measured:
+        kind += ", not measured yet"
     values = ", ".join(f"`{value}`" for value in word.values)
     match word.least, word.greatest:
         case (None, None):

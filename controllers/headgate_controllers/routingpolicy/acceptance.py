@@ -167,10 +167,9 @@ def honored(policy: RoutingPolicy, conditions: Mapping[str, Conditions]) -> Mark
     if not missing:
         return _HONORED
     field, word = missing[0]
-    sentence = (
-        f"{field}: nothing measures {word} yet{and_more(len(missing))}; "
-        "what depends on it does not hold"
-    )
+    absent = WHEN.words[word].optional  # no other table has such words
+    meanwhile = "what depends on it does not hold" if absent else "it is the same in every request"
+    sentence = f"{field}: nothing measures {word} yet{and_more(len(missing))}; {meanwhile}"
     return Mark("SpecHonored", "False", Reason.NOT_SUPPORTED_HERE, sentence)
 
 

@@ -6,8 +6,8 @@ A controller asks `check` about each `when` and `acceptWhen`:
         case Problem() as problem: ...  # str(problem) says where, what and how to repair it
         case Checked() as rule: ...
 
-`Checked` has `text`, `words` (names referenced), `unmeasured` (those of them that have no value
-yet), `constant` (True or False: no request changes the answer, and `remark` is a Problem that says
+`Checked` has `text`, `words` (names referenced), `unmeasured` (those of them that nothing
+measures yet), `constant` (True or False: no request changes the answer, and `remark` is a Problem that says
 why; None: it depends) and `required(word)` (the values that a word must have for the rule to hold).
 
 The gateway compiles a policy's rules once, and asks per request:

@@ -37,7 +37,7 @@ class Checked:
 
     @property
     def unmeasured(self) -> tuple[str, ...]:
-        """Words that have no value as yet: what reads one fails, and so does not hold."""
+        """Words that nothing measures yet: what reads one fails, or finds the same in all requests."""
         return tuple(sorted(name for name, word in self._read.items() if not word.measured))
 
     @cached_property

@@ -21,7 +21,7 @@ class Word:
     greatest: float | None = None
     values: tuple[str, ...] = ()  # of a string, or of each in a list: it is no other
     optional: bool = False  # may be None: reading it is then an error, and has() is false
-    measured: bool = True  # False: always None as yet
+    measured: bool = True  # False: as yet the same for all, None if it may be
     private: bool = False  # its text is told to nobody
 
     @property
@@ -154,6 +154,7 @@ WHEN: Final = Table.of(
         name="region.mode",
         type=STRING,
         values=("Full", "Reduced", "Safe"),
+        measured=False,
         meaning="the service mode in force",
     ),
     Word(
