@@ -7,8 +7,9 @@ A controller asks `check` about each `when` and `acceptWhen`:
         case Checked() as rule: ...
 
 `Checked` has `text`, `words` (names referenced), `unmeasured` (those of them that nothing
-measures yet), `constant` (True or False: no request changes the answer, and `remark` is a Problem that says
-why; None: it depends) and `required(word)` (the values that a word must have for the rule to hold).
+measures yet), `constant` (True or False: no request changes the answer, and `remark` is a Problem
+that says why; None: it depends) and `required(word)` (the values that a word must have for the rule
+to hold).
 
 The gateway compiles a policy's rules once, and asks per request:
 

@@ -37,7 +37,7 @@ class Checked:
 
     @property
     def unmeasured(self) -> tuple[str, ...]:
-        """Words that nothing measures yet: what reads one fails, or finds the same in all requests."""
+        """Words that nothing measures yet: reading one fails, or finds the same at all times."""
         return tuple(sorted(name for name, word in self._read.items() if not word.measured))
 
     @cached_property
