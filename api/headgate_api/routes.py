@@ -152,8 +152,9 @@ class Route(ApiModel):
         ),
         Rule(
             "!has(self.respond) || (!has(self.generation) && !has(self.fallback) && "
-            "!has(self.acceptWhen) && !has(self.verifier))",
-            "route {self.name}: a fixed answer has no generation, fallback, acceptWhen or verifier",
+            "!has(self.acceptWhen) && !has(self.verifier) && !has(self.context))",
+            "route {self.name}: a fixed answer has no generation, fallback, acceptWhen, verifier "
+            "or context",
         ),
         Rule(
             "!has(self.targets) || self.targets.size() == 0 || "
