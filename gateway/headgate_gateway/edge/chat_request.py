@@ -61,7 +61,7 @@ class Message(Struct, forbid_unknown_fields=True):
     @property
     def texts(self) -> list[str]:
         """Everything in it that a person or a tool wrote, the parts also by themselves."""
-        if self.content and isinstance(self.content, str) and not self._more:
+        if type(self.content) is str and self.content and not self._more:
             return [self.content]
         parts, calls = self.parts, self.tool_calls or ()
         told = [text for call in calls for text in (call.function.name, call.function.arguments)]

@@ -61,6 +61,14 @@ class Router:
             request.model, request.cohorts = chosen.model, chosen.cohorts
             return PASS
         request.route = route
+        return self._along(request, route, space.objects)
+
+    def _along(self, request: Request, route: Route, models: Models) -> Verdict:
+        step = route.entries[0]
+        if route.when is None and step.alone:  # as of most policies: nothing to find out
+            stage = Stage(route=step.rule.name)
+            request.decision = Decision(route=route, rule=step.number, stages=[stage])
+            return settle(request, step, stage, models, self.targets)
         features = Features(request, self.around)
         step = enter(route, features)
         request.rule = step.rule
@@ -73,7 +81,7 @@ class Router:
             return PASS
         stage = Stage(route=step.rule.name)
         decision.stages.append(stage)
-        return settle(request, step, stage, space.objects, self.targets)
+        return settle(request, step, stage, models, self.targets)
 
 
 def enter(route: Route, features: Features) -> Step:
@@ -108,7 +116,7 @@ def settle(request: Request, step: Step, stage: Stage, models: Models, targets: 
         targets: chooses.
     """
     rule = request.rule = step.rule
-    if (no := beyond(request, rule)) is not None:
+    if not step.gives_all and (no := beyond(request, rule)) is not None:
         return no
     if rule.respond is not None:
         stage.why = "fixed"

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from headgate_api.errors import TerminalError
-from headgate_api.snapshot import Identity, RouteBody, RouteRule
+from headgate_api.snapshot import Identity, RouteBody, RouteRule, ToolsBody
 from headgate_policy import cel
 
+NO_LIMITS: Final = ToolsBody()
 LOGPROBS: Final = frozenset({"answer.logprob.mean", "answer.logprob.min"})
 
 
@@ -26,11 +27,10 @@ class Step:
     """What an answer must be to be shown."""
     logprobs: bool
     """It is about the probabilities of the answer's tokens."""
-
-    @property
-    def alone(self) -> bool:
-        """Whether its answer is the request's, whatever it is."""
-        return self.accept is None and not self.rule.fallback
+    alone: bool
+    """Its answer is the request's, whatever it is."""
+    gives_all: bool
+    """There is nothing that a request may ask for in vain."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +80,10 @@ def _step(identity: Identity, body: RouteBody, number: int) -> Step:
         _when(rule, body),
         accept,
         accept is not None and not LOGPROBS.isdisjoint(accept.checked.words),
+        alone=accept is None and not rule.fallback,
+        gives_all=rule.respond is None
+        and rule.tools == NO_LIMITS
+        and (rule.streaming is None or rule.streaming.mode != "Refused"),
     )
 
 

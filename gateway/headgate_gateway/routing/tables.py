@@ -23,6 +23,9 @@ from headgate_policy.globs import matches
 from headgate_policy.patterns import Pattern, any_of, pattern
 from headgate_policy.snapshot import decode_body
 
+MOST_BOUND: Final = 4096
+"""Pairs of a tenant and a model whose gates are remembered."""
+
 
 @dataclass(frozen=True, slots=True)
 class Tenant:
@@ -84,6 +87,14 @@ class Gate:
         return matches(self.body.tenants, tenant) and matches(self.body.models, public_name)
 
 
+class Bound(NamedTuple):
+    """The gates before some requests."""
+
+    gates: tuple[Gate, ...]
+    rules: int
+    """Of all of them."""
+
+
 Compiled: TypeAlias = Tenant | Model | Route | Gate
 
 
@@ -102,6 +113,7 @@ class Space:
     models: dict[str, Model] = field(default_factory=dict)
     objects: dict[str, Model] = field(default_factory=dict)
     gates: dict[str, Gate] = field(default_factory=dict)
+    _bound: dict[tuple[str, str], Bound] = field(default_factory=dict)
 
     def copy(self) -> "Space":
         return Space(dict(self.routes), dict(self.models), dict(self.objects), dict(self.gates))
@@ -111,6 +123,17 @@ class Space:
         created = {name: model.body.created for name, model in self.models.items()}
         created |= {name: route.body.created for name, route in self.routes.items()}
         return iter(sorted(created.items()))
+
+    def bound(self, tenant: str, public_name: str) -> Bound:
+        """Find the gates before a tenant's requests for a model. Found once, as they stay."""
+        key = (tenant, public_name)
+        found = self._bound.get(key)
+        if found is None:
+            if len(self._bound) >= MOST_BOUND:
+                self._bound.clear()
+            gates = tuple(gate for gate in self.gates.values() if gate.binds(*key))
+            found = self._bound[key] = Bound(gates, sum(len(gate.rules) for gate in gates))
+        return found
 
 
 EMPTY_SPACE: Final = Space()

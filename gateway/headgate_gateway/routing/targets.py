@@ -3,7 +3,9 @@
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, TypeAlias
+
+from msgspec import Struct, structs
 
 from headgate_api.snapshot import Cohort, Target
 from headgate_gateway.calls.call import NOT_READY
@@ -22,7 +24,7 @@ Models: TypeAlias = Mapping[str, Model]
 """A namespace's models, by metadata.name."""
 
 
-class Chosen(NamedTuple):
+class Chosen(Struct, frozen=True):
     model: Model
     cohorts: Mapping[str, Cohort]
     """Of the model, those that may answer."""
@@ -42,6 +44,8 @@ class Targets:
     def of(self, request: Request, step: Step, models: Models) -> Chosen | Refusal:
         """Choose a target of the route."""
         targets = step.rule.targets
+        if len(targets) == 1 and targets[0].weight > 0:
+            return self._ready(targets[0], models) or _nobody(targets, models)
         ready = [
             chosen
             for target in targets
@@ -76,11 +80,11 @@ class Targets:
         key = sticky_key(stickiness, request)
         if key is None:
             (chosen,) = self.chance.choices(ready, [one.weight for one in ready])
-            return chosen._replace(why="weight")
+            return structs.replace(chosen, why="weight")
         place = f"\0{step.label}".encode()
         shares = [(one, f"{one.model.identity.name}/{one.variant}", one.weight) for one in ready]
         chosen = choose(turn(key, request.now, stickiness.ttl) + place, shares)
-        return chosen._replace(why="sticky")
+        return structs.replace(chosen, why="sticky")
 
 
 def _nobody(targets: Sequence[Target], models: Models) -> Refusal:

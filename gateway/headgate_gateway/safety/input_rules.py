@@ -35,15 +35,17 @@ class InputRules:
 
     def decide(self, request: Request) -> Verdict | Awaitable[Verdict]:
         tenant, model = request.credential.tenant, request.asked.model
-        gates = request.tables.space(tenant.namespace).gates
-        bound = [gate for gate in gates.values() if gate.binds(tenant.name, model)]
-        if not bound:
+        space = request.tables.space(tenant.namespace)
+        if not space.gates:
             return PASS
-        texts = [text for text in request.asked.texts if text]
-        work = sum(map(len, texts)) * sum([len(gate.rules) for gate in bound])
-        if work <= WORK:
-            return self._judge(find(bound, texts))
-        return self._search_beside(bound, texts)
+        gates, rules = space.bound(tenant.body.tenant, model)
+        if not gates:
+            return PASS
+        texts = list(filter(None, request.asked.texts))
+        if sum(map(len, texts)) * rules > WORK:
+            return self._search_beside(gates, texts)
+        found = find(gates, texts)
+        return self._judge(found) if found else PASS
 
     async def _search_beside(self, gates: Sequence[Gate], texts: Sequence[str]) -> Verdict:
         """Search long texts in a thread; RE2 lets the loop run meanwhile."""
@@ -75,7 +77,7 @@ def find(gates: Sequence[Gate], texts: Sequence[str]) -> list[tuple[Gate, Rule]]
         if screen is not None and not any(map(screen.found_in, texts)):
             continue
         for rule in gate.rules:
-            if any(rule.pattern.found_in(text) for text in texts):
+            if any(map(rule.pattern.found_in, texts)):
                 found.append((gate, rule))
                 break
     return found
