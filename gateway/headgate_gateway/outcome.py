@@ -40,6 +40,7 @@ STOPPED: Final = frozenset(
         Code.DEADLINE_EXCEEDED,
         Code.GATEWAY_DRAINING,
         Code.INVALID_OUTPUT,
+        Code.UPSTREAM_OVERRUN,
         Code.UPSTREAM_TIMEOUT,
     }
 )

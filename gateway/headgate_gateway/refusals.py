@@ -69,6 +69,8 @@ class Code(StrEnum):
     UPSTREAM_LOST = "upstream_lost"
     """The connection broke before the answer was complete."""
     UPSTREAM_INVALID = "upstream_invalid"
+    UPSTREAM_OVERRUN = "upstream_overrun"
+    """It wrote far more than the tokens that it was granted."""
     UPSTREAM_OVERLOADED = "upstream_overloaded"
     UPSTREAM_UNAVAILABLE = "upstream_unavailable"
     """It answers that it takes no requests now."""

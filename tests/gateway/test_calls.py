@@ -134,6 +134,9 @@ LONG = (
     b'{"error":"The sum of prompt length (101), query length (0) should not exceed '
     b'max_num_tokens (100)"}'
 )
+GRANTED = 64 * 32 + 8192
+"""Characters of an answer, which has 64 tokens at most."""
+OVERRUN = tuple(b'data: {"text_output": "%s"}\n\n' % (n * b"a") for n in (GRANTED, GRANTED + 1))
 NO_ANSWERS: dict[str, tuple[Script, int, str]] = {
     "full queue": (failing(503, FULL), 503, "upstream_overloaded"),
     "full queue as 400": (failing(400, b"data: " + FULL), 503, "upstream_overloaded"),
@@ -151,6 +154,7 @@ NO_ANSWERS: dict[str, tuple[Script, int, str]] = {
     "wrong type": (sending(b'data: {"text_output": 5}\n\n'), 502, "upstream_invalid"),
     "end inside an event": (sending(b'data: {"text_output": "a"'), 502, "upstream_invalid"),
     "endless event": (sending(b"data: " + 1_100_000 * b"x"), 502, "upstream_invalid"),
+    "more than was granted": (sending(*OVERRUN), 502, "upstream_overrun"),
     "no reason": (sending(b'data: {"text_output": "Good"}\n\n'), 502, "upstream_lost"),
     "cancelled": (sending(b'data: {"finish_reason": "cancelled"}\n\n'), 502, "upstream_lost"),
     "nothing": (sending(), 502, "upstream_lost"),
@@ -169,6 +173,21 @@ async def test_an_answer_that_is_none_becomes_an_error_with_a_reason(
     assert (status == 503) == (b"retry-after" in exchange.headers)
     assert b"Stub" not in exchange.data  # their words are for our log
     assert [0] == [pod.in_flight for pod in running.gateway.pods._by_name.values()]
+
+
+async def test_a_model_server_that_heeds_no_limit_is_stopped(start: Start) -> None:
+    async def script(connection: Connection) -> None:
+        await connection.begin()
+        for chunk in OVERRUN:
+            await connection.chunk(chunk)
+        await connection.left()
+
+    running = await start(script)
+    exchange = await ask(running, stream=True)
+
+    assert (200, "upstream_overrun") == (exchange.status, exchange.code)
+    assert GRANTED == len(exchange.text)
+    await running.upstreams[0].cancelled.wait()
 
 
 @pytest.mark.parametrize(

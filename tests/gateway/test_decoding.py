@@ -247,7 +247,8 @@ CALLED = Form(offered=("clock",), arguments={}, must_call=True, hold=False)
     ],
 )
 def test_nothing_is_held_without_end(form: Form, first: bytes, more: bytes) -> None:
-    reader = ADAPTERS["trtllm-serve"].reader(replace(OFFERS, form=form))
+    many = Sampling(max_tokens=10_000_000)
+    reader = ADAPTERS["trtllm-serve"].reader(replace(OFFERS, form=form, sampling=many))
     given = [*reader.feed(first)]
     fed = 0
     while not given and fed < 100:

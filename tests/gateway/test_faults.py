@@ -278,5 +278,5 @@ async def test_a_plain_answer_without_end_is_given_up(start: Start, runtime: str
         says(*100 * [first.replace(word, piece)]), entries=serving(runtime, STRICT)
     )
 
-    assert "502 upstream_invalid" == await Client(running, stream=False).post()
+    assert "502 upstream_overrun" == await Client(running, stream=False).post()
     assert at_rest(running)

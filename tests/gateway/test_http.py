@@ -297,7 +297,7 @@ async def test_a_slow_reader_slows_the_model_server_down_and_memory_stays_bounde
 
     running = await start(script, entries=(ENSEMBLE, TENANT))
     reader, writer = await dial_narrowly(running)
-    writer.write(post(STREAM))
+    writer.write(post(STREAM[:-1] + b', "max_tokens": 1000000}'))
     await reader.readuntil(b"data: ")
     connection = next(iter(running.gateway.edge._connections))
     settled = -1

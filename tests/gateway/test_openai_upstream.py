@@ -206,6 +206,10 @@ async def test_embeddings_are_asked_for_packed_and_given_as_wanted(start: Start)
     assert {"prompt_tokens": 5, "total_tokens": 5} == answer["usage"]
 
 
+def delta(**more: Any) -> bytes:
+    return b"data: %s\n\n" % json.dumps({"choices": [{"delta": more}]}).encode()
+
+
 def refusing(status: int, message: str) -> Script:
     async def script(connection: Connection) -> None:
         await TrtllmServe().refuse(connection, status, message)
@@ -248,6 +252,10 @@ async def test_its_errors_are_told_as_ours(
         ([b"data: {\n\n"], "upstream_invalid"),
         ([b'data: {"choices":[]}'], "upstream_invalid"),
         ([b"data: [DONE]\n\n"], "upstream_lost"),
+        ([delta(content=2000 * "x")] * 6, "upstream_overrun"),
+        ([delta(reasoning_content=2000 * "x")] * 6, "upstream_overrun"),
+        ([delta(tool_calls=[{"function": {"arguments": 2000 * "x"}}])] * 7, "upstream_overrun"),
+        ([delta() * 1000] * 11, "upstream_overrun"),
     ],
 )
 async def test_a_stream_that_is_no_whole_answer_fails(

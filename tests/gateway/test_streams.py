@@ -135,7 +135,7 @@ async def test_what_a_client_reads_of_a_model_that_misbehaves(start: Start, case
     row = ROWS[case]
     running = await start(row.script, entries=entries(row.runtime, max_hold=10.0))
     more = {"tools": [CLOCK]} if row.calls else {}
-    seen = await ask(running, **more)
+    seen = await ask(running, max_tokens=100_000, **more)
 
     assert row.texts == seen.texts
     assert (row.thoughts, row.calls) == (seen.thoughts, seen.calls)
@@ -159,7 +159,7 @@ async def test_each_segment_is_one_write_and_the_first_brings_the_role(start: St
 
 async def test_others_have_their_turns_while_a_long_text_is_given(start: Start) -> None:
     running = await start(says(word("One is. " * 5000)), entries=entries())
-    exchange, given = request(), [0]
+    exchange, given = request(max_tokens=5000), [0]
 
     async def watch() -> None:
         while True:
@@ -172,6 +172,17 @@ async def test_others_have_their_turns_while_a_long_text_is_given(start: Start) 
 
     assert 5000 == len(seen.texts)
     assert TURN >= max(after - before for before, after in pairwise(given))
+
+
+async def test_a_model_server_that_heeds_no_limit_is_stopped_and_its_stream_ends_well(
+    start: Start,
+) -> None:
+    running = await start(hanging(*[word("One is. ")] * 1281), entries=entries())
+    seen = await ask(running)
+
+    assert 8192 + 64 * 32 == 8 * 1280 == sum(map(len, seen.texts[:-1]))
+    assert ("length", "upstream_overrun", True) == (seen.finish, seen.stopped, seen.done)
+    await running.upstreams[0].cancelled.wait()
 
 
 async def test_completions_come_in_segments_too(start: Start) -> None:
@@ -382,7 +393,7 @@ async def test_a_model_that_repeats_itself_for_ever_is_stopped_behind_a_sentence
             await connection.chunk(word("All is well. "))
 
     running = await start(script, entries=entries())
-    exchange = request()
+    exchange = request(max_tokens=1_000_000)
     task = await stream(running, exchange)
     await until(lambda: len(exchange.pieces) > 100)
     running.gateway.inference.stop(DRAINING)

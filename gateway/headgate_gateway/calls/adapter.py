@@ -14,6 +14,12 @@ Check: TypeAlias = Callable[[Any], bool]
 Endpoint: TypeAlias = Literal["chat/completions", "completions", "embeddings"]
 
 
+CHARACTERS_PER_TOKEN: Final = 32
+"""More than the tokens of any tokenizer have on average."""
+SLACK: Final = 8192
+"""Characters, for answers of few tokens."""
+
+
 class Sampling(Struct, frozen=True, kw_only=True):
     """How to generate. None: the model server's own default."""
 
@@ -24,6 +30,11 @@ class Sampling(Struct, frozen=True, kw_only=True):
     presence_penalty: float | None = None
     seed: int | None = None  # 0 to 2^64 - 1
     stop: tuple[str, ...] = ()
+
+    @property
+    def most_characters(self) -> int:
+        """How long an answer of `max_tokens` can be. Who writes more does not heed them."""
+        return self.max_tokens * CHARACTERS_PER_TOKEN + SLACK
 
 
 DEFAULT: Final = Sampling(max_tokens=1)

@@ -17,6 +17,9 @@ prompt length (101), query length (0) should not exceed max_num_tokens (100)".""
 INVALID: Final = Failed(
     Refusal(Code.UPSTREAM_INVALID, 502, "The model server sent something that is no answer.")
 )
+OVERRUN: Final = Failed(
+    Refusal(Code.UPSTREAM_OVERRUN, 502, "The model server wrote more than it was asked for.")
+)
 REPORTED: Final = Failed(
     Refusal(Code.UPSTREAM_ERROR, 502, "The model server could not complete this request.")
 )

@@ -22,7 +22,7 @@ from headgate_gateway.calls.events import (
     ToolCall,
     Usage,
 )
-from headgate_gateway.calls.failures import CUT, INVALID, INVALID_OUTPUT, failure
+from headgate_gateway.calls.failures import CUT, INVALID, INVALID_OUTPUT, OVERRUN, failure
 from headgate_gateway.calls.toolcalls import new_id
 
 DONE: Final = b"[DONE]"
@@ -115,6 +115,7 @@ class OpenAIReader:
         self._calls: dict[int, _Growing] = {}  # the last one may still grow
         self._given = 0  # of them
         self._kept = 0  # bytes of them, roughly
+        self._left = task.sampling.most_characters  # that may still come
         self._chunks = 0
         self._told: _Usage | None = None
         self.error = ""
@@ -183,7 +184,12 @@ class OpenAIReader:
         self._reason = choice.finish_reason or self._reason
         delta = choice.delta
         text = choice.text if delta is None else delta.content
-        if delta is not None and (thought := delta.reasoning_content or delta.reasoning):
+        thought = None if delta is None else delta.reasoning_content or delta.reasoning
+        self._left -= 1 + len(text or "") + len(thought or "")  # empty ones do not go on either
+        if self._left < 0:
+            events.append(OVERRUN)
+            return
+        if thought:
             _add(events, Reasoning(thought))
         if text:
             logprobs = choice.logprobs.content if choice.logprobs is not None else None
@@ -207,6 +213,7 @@ class OpenAIReader:
             call.name = part.function.name or call.name
             arguments = part.function.arguments or ""
             call.arguments.append(arguments)
+            self._left -= len(arguments)
             self._kept += OVERHEAD + len(arguments)
 
     def _give(self, events: list[Event], until: int, *, cut: bool = False) -> None:

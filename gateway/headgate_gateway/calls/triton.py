@@ -24,7 +24,7 @@ from headgate_gateway.calls.events import (
     Text,
     Usage,
 )
-from headgate_gateway.calls.failures import CUT, INVALID, failure
+from headgate_gateway.calls.failures import CUT, INVALID, OVERRUN, failure
 from headgate_gateway.calls.filters import in_form
 from headgate_gateway.calls.triton_embedding import EmbeddingReader, embedding_fields
 
@@ -62,6 +62,7 @@ class _Reading(ABC):
         self._input_tokens: int | None = None
         self._output_tokens: int | None = None
         self._replies = 0
+        self._left = task.sampling.most_characters  # that may still come
         self.error = ""
         self.holding = False
 
@@ -75,15 +76,18 @@ class _Reading(ABC):
             new = self._read(events[0])
             if isinstance(new, Failed):
                 return (new,)
-            return (Text(new),) if new else ()
-        text: list[str] = []
-        for data in self._worth_reading(events):
-            new = self._read(data)
-            if isinstance(new, Failed):
-                return (Text("".join(text)), new) if text else (new,)
-            if new:
+        else:
+            text: list[str] = []
+            for data in self._worth_reading(events):
+                new = self._read(data)
+                if isinstance(new, Failed):
+                    return (Text("".join(text)), new) if any(text) else (new,)
                 text.append(new)
-        return (Text("".join(text)),) if text else ()
+            new = "".join(text)
+        self._left -= len(new)
+        if self._left < 0:
+            return (Text(new[: self._left]), OVERRUN) if len(new) > -self._left else (OVERRUN,)
+        return (Text(new),) if new else ()
 
     def end(self) -> Sequence[Event]:
         return (self._end() if self._decoder.whole else INVALID,)

@@ -21,6 +21,7 @@ TRIGGERS: Final[dict[Code, Trigger]] = {
     Code.UPSTREAM_ERROR: "Error",
     Code.UPSTREAM_INVALID: "Error",
     Code.UPSTREAM_LOST: "Error",
+    Code.UPSTREAM_OVERRUN: "Error",
     Code.UPSTREAM_REFUSED: "Error",
     Code.UPSTREAM_UNAVAILABLE: "Error",
     Code.CONTEXT_LENGTH_EXCEEDED: "Error",  # of this model

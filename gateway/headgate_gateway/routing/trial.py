@@ -41,7 +41,7 @@ from headgate_gateway.routing.router import settle
 from headgate_gateway.routing.routes import Step
 from headgate_gateway.routing.tables import Model
 from headgate_gateway.routing.targets import Models, Targets
-from headgate_gateway.routing.verify import LONGEST, repair, score, verification
+from headgate_gateway.routing.verify import repair, score, verification
 from headgate_policy.cel import Rule
 
 MENDABLE: Final = 32 * 1024
@@ -254,8 +254,6 @@ class Trial:
             while not isinstance(event := await following(call), End | Failed):
                 if isinstance(event, Text):
                     said += event.text
-                if len(said) > LONGEST:
-                    break  # it has run wild
         finally:
             for attempt in attempts[count:]:
                 attempt.model = model.identity.name

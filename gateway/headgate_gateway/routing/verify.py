@@ -17,7 +17,7 @@ INSTRUCTIONS: Final = (
     "0.7, and with nothing else."
 )
 LONGEST: Final = 32 * 1024
-"""Characters of a question, and of an answer, that a verifier reads, and of its reply."""
+"""Characters of a question, and of an answer, that a verifier reads."""
 _NUMBER: Final = re.compile(r"(?<![\d.,-])\d+(?:\.\d+)?(?![\d%]|[.,]\d)")
 
 
