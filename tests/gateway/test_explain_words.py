@@ -65,10 +65,10 @@ def record(decision: Decision | None, watch: Watch | None = None, **told: Any) -
 def cascade() -> Explanation:
     """A cascade whose second stage gave the answer, as a stream."""
     watch = Watch()
-    watch.segments, watch.first, watch.gaps, watch.ending = (
+    watch.segments, watch.first, watch.longest, watch.ending = (
         4,
         STARTED + 1.3,
-        [0.1, 0.24],
+        0.24,
         "complete",
     )
     watch.causes = {"sentence": 3, "end": 1}

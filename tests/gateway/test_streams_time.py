@@ -119,7 +119,9 @@ async def test_text_goes_sentence_by_sentence_or_once_it_was_held_for_long_enoug
     assert ["It is. ", "A very long ", "one "] == told.seen.texts
     assert [0.2, 0.8, 1.0, 1.0] == told.times
     assert told.outcome.watch is not None
-    assert [0.6, 0.2] == [round(gap, 3) for gap in told.outcome.watch.gaps]
+    gaps, longest = told.outcome.watch.gaps, told.outcome.watch.longest
+    assert longest is not None
+    assert (2, 0.8, 0.6) == (sum(gaps.counts), round(gaps.total, 3), round(longest, 3))
 
 
 @virtual

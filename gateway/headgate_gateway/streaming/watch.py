@@ -8,9 +8,10 @@ import re
 from typing import Final, Literal, TypeAlias
 
 from headgate_gateway.calls.events import End, Event, Text, ToolCall
-from headgate_gateway.metrics import Metrics
+from headgate_gateway.metrics import GAP_BOUNDS, Metrics
 from headgate_gateway.request import Request
 from headgate_gateway.streaming.segments import Cause
+from headgate_gateway.telemetry.series import Spread
 
 Ending: TypeAlias = Literal["complete", "stopped", "broken", "left"]
 """`left`: the client did."""
@@ -55,7 +56,17 @@ def asserts(text: str) -> bool:
 class Watch:
     """Told of every segment when it is given; costs about a microsecond each."""
 
-    __slots__ = ("asserted", "causes", "ending", "first", "gaps", "last", "retracted", "segments")
+    __slots__ = (
+        "asserted",
+        "causes",
+        "ending",
+        "first",
+        "gaps",
+        "last",
+        "longest",
+        "retracted",
+        "segments",
+    )
 
     def __init__(self) -> None:
         self.segments = 0
@@ -64,15 +75,20 @@ class Watch:
         self.first: float | None = None
         """When the first one was given that means something: a word, or a tool's call."""
         self.last: float | None = None
-        self.gaps: list[float] = []
-        """s between one segment and the next, each."""
+        self.gaps = Spread(GAP_BOUNDS)
+        """s between one segment and the next. Not each of them: a stream may have very many."""
+        self.longest: float | None = None
+        """The longest of them."""
         self.asserted = self.retracted = False
         self.ending: Ending = "left"  # until it is known to be another
 
     def given(self, segment: Event, now: float) -> None:
         self.segments += 1
         if self.last is not None:
-            self.gaps.append(now - self.last)
+            gap = now - self.last
+            self.gaps.observe(gap)
+            if self.longest is None or gap > self.longest:
+                self.longest = gap
         self.last = now
         if isinstance(segment, Text):
             text = segment.text
@@ -96,9 +112,7 @@ def tell(metrics: Metrics, request: Request, watch: Watch, end: End | None) -> N
     if watch.first is not None:
         seconds = watch.first - request.timeline.started
         streams.first_seconds.of(*labels).observe(seconds)
-    gaps = streams.gap_seconds.of(*labels)
-    for gap in watch.gaps:
-        gaps.observe(gap)
+    streams.gap_seconds.of(*labels).add(watch.gaps)
     if watch.ending == "left":
         far = next((word for most, word in _ABORTS if watch.segments < most), "10+")
         streams.aborts.of(*labels, far).add()

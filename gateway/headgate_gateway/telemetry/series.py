@@ -43,6 +43,12 @@ class Spread:
         self.counts[bisect_left(self.bounds, value)] += 1
         self.total += value
 
+    def add(self, other: "Spread") -> None:
+        """Add all that another one with the same bounds has observed."""
+        for number, count in enumerate(other.counts):
+            self.counts[number] += count
+        self.total += other.total
+
 
 Series = TypeVar("Series")
 
