@@ -196,7 +196,7 @@ class Teller:
                 self.feedback.of(namespace, model, cohort.name),
                 failed=failed,
                 first_token=_first_token(attempt, request),
-                usage=usage,
+                usage=usage if result == OK else None,
             )
             if usage is not None and attempt is not shown:
                 cohort_labels = (namespace, model, cohort.variant)
@@ -298,7 +298,7 @@ def _begun(request: Request) -> frozenset[int]:
     if request.plan is None:
         return FIRST
     attempts = request.timeline.attempts
-    answered = (n for n, attempt in enumerate(attempts, 1) if attempt.usage is not None)
+    answered = (n for n, attempt in enumerate(attempts, 1) if attempt.result == OK)
     stages = request.plan.decision.stages
     return frozenset((*answered, *(stage.attempts[0] for stage in stages)))
 

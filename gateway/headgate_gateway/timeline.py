@@ -22,7 +22,7 @@ class Attempt(Struct):
     span: int = 0  # its id in the trace: what the model server was told is its caller
     ejected: bool = False  # the pod gets no more requests for a while
     model: str = ""  # ModelDeployment; empty: the request's
-    usage: Usage | None = None  # of a whole answer; None: the request's
+    usage: Usage | None = None  # None: the request's, or nothing was written
     result: str = ""
     """`ok`; a reason code; or `cancelled` with the request, `hedge_lost` to the other one, `stale`:
     the connection had rested for too long, which says nothing about the pod."""

@@ -128,6 +128,17 @@ async def test_a_cut_after_the_first_byte_is_told_and_never_tried_again(start: S
     assert 2 == sum(upstream.requests for upstream in running.upstreams)
 
 
+@pytest.mark.parametrize("stream", [False, True])
+async def test_tokens_of_an_answer_that_broke_off_are_counted(start: Start, stream: bool) -> None:
+    running = await start(cut)
+    await ask(running, stream=stream)
+    tokens = running.gateway.metrics.tokens.items()
+    told = json.loads(running.gateway.feedback.body())["cohorts"]
+
+    assert 1 == sum(count.value for labels, count in tokens if labels[-1] == "output")
+    assert [(0, 1)] == [(cohort["answered"], cohort["failed"]) for cohort in told]
+
+
 FULL = b'{"error":"in ensemble, Exceeds maximum queue size"}'
 EXPIRED = b'{"error":"Request timeout expired"}'
 LONG = (

@@ -145,6 +145,8 @@ class Attempt:
         self._left = True
         self.pod.in_flight -= 1
         self.record.result, self.record.ended = result, now
+        if result != "ok" and (usage := self._reader.usage).output_tokens:
+            self.record.usage = usage
         if self._connection is None:
             if self._dialing is not None:
                 self._dialing.cancel()

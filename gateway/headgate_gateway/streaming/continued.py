@@ -84,6 +84,7 @@ class Continued:
         if left <= 0:
             return End("length", spent)
         self._lost, self._spent = failed, spent
+        lost.record.usage = None  # it is told with the answer's
         ask = structs.replace(
             self._ask,
             cohorts={lost.cohort.name: lost.cohort},
