@@ -321,6 +321,15 @@ Priority: TypeAlias = Literal["Critical", "Standard", "Sheddable"]
 Grant: TypeAlias = Literal["Explain"]
 
 
+class RequestLimits(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What one request may use, whatever its stages. None: no limit."""
+
+    max_total_tokens: int | None = None
+    """Read and written by all models that are asked for it."""
+    max_calls: int | None = None
+    """Of model servers."""
+
+
 class TenantBody(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A TenantQuota."""
 
@@ -331,6 +340,7 @@ class TenantBody(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     priority: Priority = "Standard"
     grants: tuple[Grant, ...] = ()
     """Rights to use headers of Headgate's own."""
+    request: RequestLimits | None = None
 
 
 class InputRule(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -358,7 +368,9 @@ BODIES: Final[dict[Kind, Any]] = {
     "TenantQuota": TenantBody,
     "SafetyPolicy": SafetyBody,
 }
-FEATURES: Final = frozenset({"call-policy", "input-rules", "routes", "trtllm-serve"})
+FEATURES: Final = frozenset(
+    {"call-policy", "input-rules", "request-budget", "routes", "trtllm-serve"}
+)
 """Words that a gateway of this release understands in `Entry.requires`."""
 
 

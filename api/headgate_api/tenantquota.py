@@ -19,7 +19,7 @@ from headgate_api.base import (
     keyed,
 )
 from headgate_api.snapshot import Grant, Priority
-from headgate_api.types import DataKey, Glob, Label, Ref
+from headgate_api.types import DataKey, Glob, Label, Ref, Tokens
 
 
 class Key(ApiModel):
@@ -53,6 +53,23 @@ class Credential(ApiModel):
     """Keys that clients send as `Authorization: Bearer ...`."""
 
 
+class RequestLimit(ApiModel):
+    """What one request may use: all stages of its route together, with verifiers and retries."""
+
+    max_total_tokens: Tokens | None = None
+    """Tokens that models read and write for it. An answer ends where they do, and a call for which
+    none are left is not made: token_budget_exceeded. Absent: no limit."""
+    max_calls: Annotated[int, Field(ge=1, le=1000)] | None = None
+    """Calls of model servers. One more is not made: call_budget_exceeded. Absent: no limit."""
+
+
+class Limits(ApiModel):
+    """How much."""
+
+    request: RequestLimit | None = None
+    """What one request may use. Absent: no limit."""
+
+
 class TenantQuotaSpec(ApiModel):
     """Who, and what they may use."""
 
@@ -84,6 +101,8 @@ class TenantQuotaSpec(ApiModel):
     grants: Annotated[tuple[Grant, ...], distinct(0, 8)] = ()
     """Rights beyond calling models. Explain: to ask with `x-headgate-explain: 1` how a request was
     decided."""
+    limits: Limits | None = None
+    """How much the tenant may use. Absent: no limit."""
 
 
 class TenantQuotaStatus(Status):

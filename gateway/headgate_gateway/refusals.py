@@ -37,6 +37,10 @@ class Code(StrEnum):
     """A rule of a SafetyPolicy matched."""
     TOOL_ITERATIONS_EXCEEDED = "tool_iterations_exceeded"
     """The conversation has called tools more often in a row than its route allows."""
+    TOKEN_BUDGET_EXCEEDED = "token_budget_exceeded"  # noqa: S105 - of words, not of a door
+    """The tokens that one request of the tenant may use do not suffice for its next call."""
+    CALL_BUDGET_EXCEEDED = "call_budget_exceeded"
+    """It has caused as many calls of models as one request of the tenant may."""
     INVALID_PROMPT = "invalid_prompt"
     """The model's chat template refuses this conversation."""
 

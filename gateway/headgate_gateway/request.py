@@ -7,6 +7,7 @@ from msgspec import Struct
 
 from headgate_api.snapshot import Cohort, RouteBody, RouteRule
 from headgate_gateway.calls.adapter import Task
+from headgate_gateway.calls.allowance import Allowance
 from headgate_gateway.calls.deadline import Deadline
 from headgate_gateway.context.fit import Fitted
 from headgate_gateway.edge.asked import Asked
@@ -47,6 +48,7 @@ class Request(Struct, kw_only=True):
     cohorts: Mapping[str, Cohort] = LATER  # as `model`: of it, those that may answer
     deadline: Deadline = LATER  # deadline
     task: Task = LATER  # context
+    allowance: Allowance | None = None  # routing, and the calls; None: the tenant has no limits
     fitted: Fitted | None = None  # context; None: nothing was left out
 
     @property

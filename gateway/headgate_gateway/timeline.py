@@ -22,6 +22,7 @@ class Attempt(Struct):
     span: int = 0  # its id in the trace: what the model server was told is its caller
     ejected: bool = False  # the pod gets no more requests for a while
     model: str = ""  # ModelDeployment; empty: the request's
+    granted: int = 0  # tokens that it could write, of an allowance
     usage: Usage | None = None  # None: the request's, or nothing was written
     result: str = ""
     """`ok`; a reason code; or `cancelled` with the request, `hedge_lost` to the other one, `stale`:

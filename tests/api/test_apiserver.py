@@ -54,8 +54,8 @@ class TestRefusals:
             apply(kubectl, manifest)
 
     def test_name_an_unknown_field_at_server_side_apply_too(self, kubectl: Kubectl) -> None:
-        with pytest.raises(ClusterError, match=r"\.spec\.limits: field not declared in schema"):
-            apply(kubectl, {**TENANT, "spec": {**TENANT["spec"], "limits": {}}})
+        with pytest.raises(ClusterError, match=r"\.spec\.spend: field not declared in schema"):
+            apply(kubectl, {**TENANT, "spec": {**TENANT["spec"], "spend": []}})
 
 
 class TestWhatNeverChanges:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from headgate_api.snapshot import ApiKey, TenantBody
+from headgate_api.snapshot import ApiKey, RequestLimits, TenantBody
 from headgate_controllers.contract import Key, Programmed, Unreadable
 
 from .world import EVERYWHERE as ALL_GATEWAYS, NAMESPACE, START, World, body, told
@@ -214,6 +214,37 @@ def test_gateways_are_told_digests_and_who_holds_them() -> None:
         grants=("Explain",),
     ) == body(plan)
     assert LONG not in repr((plan, world.plan(Key("TenantQuota", NAMESPACE, "acme"))))
+
+
+@pytest.mark.parametrize(
+    ("limits", "known", "requires"),
+    [
+        (None, None, ()),
+        ({}, None, ()),
+        ({"request": {}}, None, ()),
+        (
+            {"request": {"maxTotalTokens": 8000}},
+            RequestLimits(max_total_tokens=8000),
+            ("request-budget",),
+        ),
+        (
+            {"request": {"maxTotalTokens": 8000, "maxCalls": 6}},
+            RequestLimits(max_total_tokens=8000, max_calls=6),
+            ("request-budget",),
+        ),
+    ],
+)
+def test_gateways_are_told_what_a_request_may_use(
+    limits: dict[str, Any] | None, known: RequestLimits | None, requires: tuple[str, ...]
+) -> None:
+    world = World()
+    world.secret("s", ci=LONG)
+    said = {} if limits is None else {"limits": limits}
+    plan = world.settle(world.apply("TenantQuota", "acme", spec("s", **said)))
+
+    assert known == body(plan).request
+    assert plan.entry is not None
+    assert requires == plan.entry.requires
 
 
 def test_a_tenant_is_of_standard_priority_and_has_no_rights_unless_it_says_so() -> None:

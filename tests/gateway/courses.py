@@ -3,18 +3,20 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any, Self
 from unittest.mock import patch
 
 import msgspec
+from msgspec import structs
 
 from headgate_api.snapshot import (
     Cohort,
     FallbackBody,
     Identity,
     ModelBody,
+    RequestLimits,
     RouteBody,
     RouteRule,
     Target,
@@ -119,6 +121,7 @@ class Field:
     policy: RouteBody
     servers: Mapping[str, Sequence[Server]]
     patience: Patience = field(default_factory=Patience)
+    limits: RequestLimits | None = None  # of the tenant
     requests: list[Request] = field(default_factory=list)
     _patches: ExitStack = field(default_factory=ExitStack)
 
@@ -176,6 +179,7 @@ class Field:
         asked = read_chat_request(body)
         assert isinstance(asked, ChatRequest)
         now = asyncio.get_running_loop().time()
+        tenant = replace(TENANT, body=structs.replace(TENANT.body, request=self.limits))
         return Request(
             id=f"r{len(self.requests)}",
             head=Head("POST", "/v1/chat/completions", headers or {}),
@@ -185,7 +189,7 @@ class Field:
             now=1_700_000_000.0,
             trace=trace(),
             timeline=Timeline(started=now),
-            credential=Credential(TENANT, TENANT.body.keys[0]),
+            credential=Credential(tenant, tenant.body.keys[0]),
             asked=asked,
         )
 

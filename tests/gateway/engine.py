@@ -9,9 +9,10 @@ from types import TracebackType
 from typing import Any, Final, ParamSpec, Self
 from unittest.mock import patch
 
-from headgate_api.snapshot import DeadlineBody, HedgingBody, OutlierBody, RetryBody
+from headgate_api.snapshot import DeadlineBody, HedgingBody, OutlierBody, RequestLimits, RetryBody
 from headgate_gateway.calls import attempt, stops
 from headgate_gateway.calls.adapter import Sampling, Task
+from headgate_gateway.calls.allowance import Allowance
 from headgate_gateway.calls.call import Ask, Backends, Call, Patience
 from headgate_gateway.calls.deadline import Deadline, deadline
 from headgate_gateway.calls.events import End, Event, Failed, Text, Waiting
@@ -139,6 +140,7 @@ class Ground:
         hedging: HedgingBody | None = None,
         outliers: OutlierBody | None = None,
         task: Task = TASK,
+        limits: RequestLimits | None = None,
     ) -> Call:
         now = asyncio.get_running_loop().time()
         by_when = deadline(policy, headers or {}, now, stream=stream)
@@ -154,6 +156,7 @@ class Ground:
                 retries=retries or RetryBody(),
                 hedging=hedging,
                 outliers=outliers or OutlierBody(),
+                allowance=None if limits is None else Allowance(limits),
                 id=f"r{len(self.calls)}",
                 trace=trace(),
             ),

@@ -1,6 +1,7 @@
 """Whatever models and policies do: one answer at most, each route once, on time, nothing left."""
 
 import asyncio
+from unittest.mock import patch
 
 from hypothesis import given, settings, strategies as st
 
@@ -8,12 +9,17 @@ from headgate_api.snapshot import (
     DeadlineBody,
     FallbackBody,
     GenerationBody,
+    RequestLimits,
     RetryBody,
     RouteBody,
     RouteRule,
     Target,
     VerifierBody,
 )
+from headgate_gateway.calls.adapter import Task
+from headgate_gateway.calls.allowance import Allowance
+from headgate_gateway.request import Request
+from headgate_gateway.routing import router
 
 from .courses import NAME, STOPPED, Field, Told
 from .virtual import Server, run
@@ -58,8 +64,25 @@ accepts = st.sampled_from(
         "!answer.refused && answer.finishReason == 'stop'",
     ]
 )
+LIMITS = st.none() | st.builds(
+    RequestLimits,
+    max_total_tokens=st.none() | st.integers(1, 150),
+    max_calls=st.none() | st.integers(1, 4),
+)
 MOMENT = st.one_of(st.none(), st.floats(0.0, 9.0))
 WHEN = ("request.hasTools", "request.turns == 1", "request.stream", "request.inputTokens < 100")
+
+
+class Watched(Allowance):
+    """Grants nothing that it does not have."""
+
+    __slots__ = ()
+
+    def grant(self, task: Task) -> Task:
+        granted = super().grant(task)
+        assert self.tokens is None or self.tokens >= 0
+        assert self.calls is None or self.calls >= 0
+        return granted
 
 
 @st.composite
@@ -119,12 +142,14 @@ def policies(draw: st.DrawFn) -> RouteBody:
     played=st.fixed_dictionaries(dict.fromkeys(MODELS, scripts)),
     wishes=st.tuples(st.booleans(), st.booleans()),
     ends=st.tuples(MOMENT, MOMENT),
+    limits=LIMITS,
 )
 def test_a_course_keeps_its_promises(
     policy: RouteBody,
     played: dict[str, list[str]],
     wishes: tuple[bool, bool],
     ends: tuple[float | None, float | None],
+    limits: RequestLimits | None,
 ) -> None:
     (stream, wants_json), (leaves, stops) = wishes, ends
     servers = {
@@ -134,7 +159,8 @@ def test_a_course_keeps_its_promises(
 
     async def main() -> None:
         more = {"response_format": {"type": "json_object"}} if wants_json else {}
-        async with Field(policy, servers) as field:
+        async with Field(policy, servers, limits=limits) as field:
+            field._patches.enter_context(patch.object(router, "Allowance", Watched))
             entered = field.entered(stream=stream, max_tokens=CAP, **more)
             if entered is None:
                 return  # a bare call
@@ -165,6 +191,8 @@ def test_a_course_keeps_its_promises(
             assert len([tokens for tokens in granted if tokens != VERIFIER]) <= len(routes)
             assert max(granted, default=0) <= CAP
             assert 1 >= sum(stage.repair for stage in stages)
+            if limits is not None:
+                _check_limits(request, limits)
             if not reading.cancelled():
                 _check(reading.result(), stream)
 
@@ -179,3 +207,16 @@ def test_a_course_keeps_its_promises(
             assert "" == told.text
 
     run(main)
+
+
+def _check_limits(request: Request, limits: RequestLimits) -> None:
+    attempts, allowance = request.timeline.attempts, request.allowance
+    assert allowance is not None
+    if limits.max_calls is not None:
+        made = sum(attempt.result != "stale" for attempt in attempts)
+        assert made == limits.max_calls - (allowance.calls or 0) <= limits.max_calls
+    if limits.max_total_tokens is not None:
+        assert 0 <= allowance.used <= limits.max_total_tokens
+        written = sum(a.usage.output_tokens for a in attempts if a.usage is not None)
+        assert written <= allowance.used
+        assert all(1 <= attempt.granted <= CAP for attempt in attempts)

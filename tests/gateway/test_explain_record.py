@@ -19,7 +19,7 @@ Start = Callable[..., Awaitable[Running]]
 
 
 def made(name: str, ended: float) -> Record:
-    return Record(name, ended - 1, ended, b"{}", None, None, None, b"")
+    return Record(name, ended - 1, ended, b"{}", None, None, None, None, None, b"")
 
 
 def test_the_newest_are_kept_up_to_their_number() -> None:

@@ -59,7 +59,7 @@ def record(decision: Decision | None, watch: Watch | None = None, **told: Any) -
     deadline = Deadline(STARTED + 60, STARTED + 59.5, 30, 15, 15, "x-request-timeout-ms", False)
     policy = None if decision is None else decision.route
     kept = b"" if decision is None else packed(decided(decision, watch, STARTED))
-    return Record("p-1", STARTED, STARTED + 2, line, deadline, 512, policy, kept)
+    return Record("p-1", STARTED, STARTED + 2, line, deadline, 512, 4000, 731, policy, kept)
 
 
 def cascade() -> Explanation:
@@ -168,6 +168,7 @@ Budgets:
   input: 412 tokens
   input: truncated; dropped=ToolOutput:2; dropped_tokens=310
   output: 91 of at most 512 tokens
+  all calls: 731 of 4000 tokens
 
 Time:
   identity 0.012 ms, parse 0.041 ms, routing 0.08 ms, context 0.031 ms

@@ -4,12 +4,14 @@ from hypothesis import given, settings, strategies as st
 
 from headgate_api.errors import TerminalError
 from headgate_api.snapshot import (
+    FEATURES,
     SCHEMA,
     Entry,
     Identity,
     InputRule,
     ModelBody,
     Pointer,
+    RequestLimits,
     RouteBody,
     RouteRule,
     SafetyBody,
@@ -173,6 +175,15 @@ class TestDecode:
         entry = make_entry(identity, uid="u", generation=1, body=body, requires=["input-rules"])
 
         assert body == decode_body(entry)
+
+    def test_limits_of_a_request_come_back(self) -> None:
+        limits = RequestLimits(max_total_tokens=8000, max_calls=6)
+        body = TenantBody(tenant="acme", request=limits)
+        identity = Identity(kind="TenantQuota", namespace="chat", name="acme")
+        entry = make_entry(identity, uid="u", generation=1, body=body, requires=["request-budget"])
+
+        assert body == decode_body(entry)
+        assert FEATURES.issuperset(entry.requires)
 
     def test_fields_that_a_newer_operator_adds_are_ignored(self) -> None:
         entry = tenant("acme")

@@ -56,11 +56,13 @@ def plan(seen: Observed, now: datetime) -> Plan:
         return status.tenant_taken(seen.subject, resources.tenant(quota), seen.senior, now)
     taken = conflicts(seen)
     keys = resources.keys_of(quota, seen.secrets, seen.kept_keys, taken, now)
+    body = resources.body(quota, keys.active)
     entry = make_entry(
         seen.subject.identity,
         uid=seen.subject.uid,
         generation=seen.subject.generation,
-        body=resources.body(quota, keys.active),
+        body=body,
+        requires=resources.requires(body),
     )
     ends_in = None if keys.next_end is None else (keys.next_end - now).total_seconds()
     waits = [wait for wait in (ends_in, CONFLICT_PERIOD if taken else None) if wait is not None]

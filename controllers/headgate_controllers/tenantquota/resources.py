@@ -7,8 +7,8 @@ from hashlib import sha256
 from typing import Final, TypeAlias
 
 from headgate_api.conditions import Reason
-from headgate_api.snapshot import ApiKey, TenantBody
-from headgate_api.tenantquota import Credential, Key, TenantQuota
+from headgate_api.snapshot import ApiKey, RequestLimits, TenantBody
+from headgate_api.tenantquota import Credential, Key, Limits, TenantQuota
 from headgate_controllers.contract import Document, Found, Missing, Note, Unreadable
 
 SHORTEST: Final = 32
@@ -110,11 +110,24 @@ def body(quota: TenantQuota, keys: Iterable[ApiKey]) -> TenantBody:
         allowed_models=quota.spec.allowed_models,
         priority=quota.spec.priority,
         grants=tuple(sorted(quota.spec.grants)),
+        request=_request_limits(quota.spec.limits),
     )
+
+
+def requires(body: TenantBody) -> tuple[str, ...]:
+    """Words that a gateway must know: one that ignored a limit would not enforce the object."""
+    return () if body.request is None else ("request-budget",)
 
 
 def tenant(quota: TenantQuota) -> str:
     return quota.spec.tenant or quota.metadata.name
+
+
+def _request_limits(limits: Limits | None) -> RequestLimits | None:
+    said = None if limits is None else limits.request
+    if said is None or (said.max_total_tokens is None and said.max_calls is None):
+        return None
+    return RequestLimits(max_total_tokens=said.max_total_tokens, max_calls=said.max_calls)
 
 
 def _problems(credential: Credential, found: Prints | Missing | Unreadable) -> Iterator[Note]:

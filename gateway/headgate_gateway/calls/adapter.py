@@ -59,6 +59,7 @@ class Task(Struct, frozen=True, kw_only=True):
     """What a model server is asked to do, before any dialect."""
 
     endpoint: Endpoint
+    input_tokens: int = 0  # that the model reads; 0: nobody had to count
     prompt: str = ""  # the one text to go on with, for runtimes that know no conversations
     inputs: tuple[str, ...] = ()  # the texts to embed
     dimensions: int | None = None  # of a vector; None: as many as the model has

@@ -18,6 +18,7 @@ from msgspec import Struct
 from headgate_api.snapshot import Cohort, HedgingBody, OutlierBody, RetryBody
 from headgate_gateway.calls.adapter import Task
 from headgate_gateway.calls.alarms import Alarms
+from headgate_gateway.calls.allowance import Allowance
 from headgate_gateway.calls.attempt import Attempt
 from headgate_gateway.calls.deadline import EXCEEDED, TOO_SHORT, Deadline
 from headgate_gateway.calls.events import NOTHING, WAITING, End, Event, Failed, Text, Usage
@@ -70,6 +71,7 @@ class Ask(Struct, frozen=True, kw_only=True):
     retries: RetryBody
     hedging: HedgingBody | None
     outliers: OutlierBody
+    allowance: Allowance | None = None  # of the request; None: it has no limits
     id: str  # of the request
     trace: Trace
     avoid: frozenset[Pod] = frozenset()  # they have failed it: it is a retry
@@ -93,6 +95,7 @@ class Call:
 
     __slots__ = (
         "_alarms",
+        "_allowance",
         "_ask",
         "_beat",
         "_clock",
@@ -126,6 +129,7 @@ class Call:
         self._stops = backends.stops
         self._traffic = traffic = backends.traffics.of(ask.pool)
         self._ask = ask
+        self._allowance = ask.allowance
         self._timeline = timeline
         self._clock = backends.clock
         self._news = Signal(asyncio.get_running_loop())
@@ -286,6 +290,8 @@ class Call:
     def _leave(self, attempt: Attempt, result: str, now: float) -> None:
         self._running.remove(attempt)
         attempt.leave(result, now)
+        if self._allowance is not None:
+            self._settle(self._allowance, attempt, result)
 
     # Whom to ask
 
@@ -293,6 +299,8 @@ class Call:
         """Ask a pod. `Failed`: there is none, or no time; what was said before says more."""
         if not self._fits(now):
             return self._failure or TOO_SHORT
+        if (no := self._overdrawn()) is not None:
+            return self._failure or Failed(no)
         pod = self._choose(now)
         if pod is None:
             return self._failure or Failed(NOT_READY)
@@ -303,12 +311,16 @@ class Call:
         cohort = self._ask.cohorts[pod.cohort]
         record = Record(pod.name, cohort, hedge, now, span=new_span_id())
         self._timeline.attempts.append(record)
+        task = self._ask.task
+        if self._allowance is not None:
+            task = self._allowance.grant(task)
+            record.granted = task.sampling.max_tokens
         left = max(1, int((self._ask.deadline.stop_at - now) * 1000))
         attempt = Attempt(
             call_id=f"{self._ask.id}-{len(self._timeline.attempts)}",
             pod=pod,
             cohort=cohort,
-            task=self._ask.task,
+            task=task,
             left_ms=left,
             headers=self._ask.trace.lines(record.span),
             record=record,
@@ -321,6 +333,20 @@ class Call:
             self.last = attempt
         attempt.start(rested=self._rested, connect_seconds=self._patience.connect)
         self._watch(now)
+
+    def _overdrawn(self) -> Refusal | None:
+        """Say no where the request may not ask once more."""
+        return None if self._allowance is None else self._allowance.refuses(self._ask.task)
+
+    def _settle(self, allowance: Allowance, attempt: Attempt, result: str) -> None:
+        usage = attempt.usage
+        began = result == "ok" or usage.output_tokens > 0
+        allowance.settle(
+            self._ask.task,
+            attempt.record.granted,
+            usage if began else None,
+            asked=result != "stale",
+        )
 
     def _fits(self, now: float, pause: float = 0.0) -> bool:
         """Tell whether half of such calls lately took no longer than there is time."""
@@ -373,7 +399,7 @@ class Call:
         policy, traffic = self._ask.retries, self._traffic
         if attempt.kind not in policy.retry_on or self._tries >= policy.max_attempts:
             return False
-        if not traffic.may_retry(policy, already=self._retrying):
+        if not traffic.may_retry(policy, already=self._retrying) or self._overdrawn() is not None:
             return False
         pause = backoff(policy, self._tries, random.random())  # noqa: S311 - jitter
         self.last = attempt
@@ -432,6 +458,8 @@ class Call:
         if self._shown or self._tries != 1 or len(self._running) != 1 or not self._fits(now):
             return
         if self._running[0].holding:
+            return
+        if self._allowance is not None and not self._allowance.covers(self._ask.task):
             return
         pod = self._choose(now)
         if pod is not None and now >= pod.ejected_until and self._traffic.spend():

@@ -43,6 +43,7 @@ class Job(Struct, frozen=True, kw_only=True):
     budget: Budget | None  # None: there is none, or it is kept for sure
     most: int  # tokens of the answer
     counter: Counter
+    counts: bool = False  # the task is to say how much the model reads
 
 
 class Prepared(Struct, frozen=True, kw_only=True):
@@ -61,7 +62,9 @@ def write_chat(chat: ChatRequest, job: Job, template: ChatTemplate, wants: Wante
     if job.budget is None and chat.context is None and not job.more:
         messages = chat.messages
         prompt = written(messages, job, template, wants) if job.model.texts_alone else ""
-        return _prepared(chat, job, wants, prompt=prompt, most=job.most, body=job.body)
+        return _prepared(
+            chat, job, wants, messages=messages, prompt=prompt, most=job.most, body=job.body
+        )
     try:
         return _Writer(chat, job, template, wants, apart=True).write()
     except ConversationRefused:
@@ -85,6 +88,7 @@ def _prepared(
     job: Job,
     wants: Wanted,
     *,
+    messages: list[Message],
     prompt: str,
     most: int,
     body: bytes,
@@ -93,6 +97,7 @@ def _prepared(
     settled = sampling(chat, job.rule.generation, most)
     task = Task(
         endpoint="chat/completions",
+        input_tokens=_read(chat, job.counter, messages, prompt) if job.counts else 0,
         prompt=prompt,
         sampling=settled,
         guide=wants.guide,
@@ -104,6 +109,13 @@ def _prepared(
     if fitted is not None and not fitted.dropped and not fitted.capped:
         fitted = None
     return Prepared(task=task, fitted=fitted)
+
+
+def _read(chat: ChatRequest, counter: Counter, messages: list[Message], prompt: str) -> int:
+    """Count what the model reads: the prompt, where we write it."""
+    if prompt:
+        return counter.count(prompt)
+    return sum(map(counter.of_message, messages)) + counter.count("".join(tool_texts(chat)))
 
 
 class _Writer:
@@ -142,7 +154,16 @@ class _Writer:
         if messages is not chat.messages or chat.context is not None:
             body = with_messages(body, chat.messages, messages)
         prompt = self._prompt(messages) if job.model.texts_alone else ""
-        return _prepared(chat, job, self._wants, prompt=prompt, most=most, body=body, fitted=fitted)
+        return _prepared(
+            chat,
+            job,
+            self._wants,
+            messages=messages,
+            prompt=prompt,
+            most=most,
+            body=body,
+            fitted=fitted,
+        )
 
     def _fit(self, budget: Budget) -> tuple[Fitted, int, int]:
         """Bring the conversation down to the budget, as far as the route lets it.

@@ -59,6 +59,7 @@ class Preparation:
         body: bytes,
         now: float,
         more: tuple[Message, ...] = (),
+        counts: bool = False,
     ) -> Found | Awaitable[Found]:
         """Prepare a request for one model. It is awaited where it takes longer than a moment.
 
@@ -69,6 +70,7 @@ class Preparation:
             body: of the request, as the client sent it.
             now: s since 1970, for templates that tell the date.
             more: messages to end the conversation with, such as a request for a better answer.
+            counts: the task is to say how many tokens the model reads.
         """
         limit, context = asked.limit, model.body.max_context_tokens
         asked_for = None if limit is None else limit[1]
@@ -93,6 +95,7 @@ class Preparation:
             budget=None if found is None or found.fits(len(body)) else found,
             most=most,
             counter=self._counter(model),
+            counts=counts,
         )
         if self._at_once(asked, job):
             return self._do(asked, job)
@@ -112,7 +115,8 @@ class Preparation:
         Compiling a template takes tens of milliseconds, and so may a long conversation, a schema or
         a tokenizer.
         """
-        counts = job.budget is not None or job.rule.context.max_tokens_per_source is not None
+        capped = job.rule.context.max_tokens_per_source is not None
+        counts = job.counts or job.budget is not None or capped
         if len(job.body) > (COUNTED if counts and job.counter.exact else SHORT):
             return not isinstance(asked, ChatRequest) and not counts
         if not isinstance(asked, ChatRequest):
@@ -157,6 +161,7 @@ def _completion(asked: CompletionRequest, job: Job) -> Found:
     return Prepared(
         task=Task(
             endpoint="completions",
+            input_tokens=job.counter.count(asked.text) if job.counts else 0,
             prompt=asked.text,
             sampling=settled,
             body=job.body,
@@ -171,6 +176,7 @@ def _embedding(asked: EmbeddingRequest, job: Job) -> Found:
     return Prepared(
         task=Task(
             endpoint="embeddings",
+            input_tokens=sum(map(job.counter.count, asked.inputs)) if job.counts else 0,
             inputs=asked.inputs,
             dimensions=asked.dimensions,
             body=job.body,

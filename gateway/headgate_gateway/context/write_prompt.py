@@ -23,7 +23,12 @@ class WritePrompt:
         if request.plan is not None or request.rule.respond is not None:
             return PASS  # a course writes one for each model that it asks; or none is asked
         found = self.preparation.prepare(
-            request.asked, request.model, request.rule, body=request.body, now=request.now
+            request.asked,
+            request.model,
+            request.rule,
+            body=request.body,
+            now=request.now,
+            counts=request.allowance is not None and request.allowance.tokens is not None,
         )
         if isinstance(found, Prepared):
             return _take(request, found)

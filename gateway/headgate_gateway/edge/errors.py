@@ -12,6 +12,7 @@ JSON: Final = (b"content-type", b"application/json")
 TYPES: Final = {
     401: "authentication_error",
     403: "permission_error",
+    429: "insufficient_quota",
     501: "invalid_request_error",
     504: "timeout",
     505: "invalid_request_error",
@@ -49,7 +50,7 @@ def refusal_headers(refusal: Refusal) -> Headers:
         # Whole seconds for everybody; OpenAI's client reads the other one first.
         headers.append((b"retry-after", b"%d" % ceil(refusal.retry_after)))
         headers.append((b"retry-after-ms", b"%d" % (refusal.retry_after * 1000)))
-    if refusal.status >= 500:
+    if refusal.status >= 500 or refusal.status == 429:
         # OpenAI's client would else repeat what fails the same way each time.
         again = refusal.retry_after is not None or refusal.code in TRY_AGAIN
         headers.append((b"x-should-retry", b"true" if again else b"false"))

@@ -210,6 +210,8 @@ def _budgets(record: Record, facts: Facts) -> Budgets:
         set_by=deadline.source,
         left_ms=facts.deadline_left_ms,
         max_output_tokens=record.max_tokens,
+        max_total_tokens=record.max_total_tokens,
+        used_tokens=record.used_tokens,
         context=facts.context,
     )
 

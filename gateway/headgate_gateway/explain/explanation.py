@@ -130,6 +130,10 @@ class Budgets(Part, kw_only=True):
     left_ms: int | None = None
     """Of it, when the request ended."""
     max_output_tokens: int | None = None
+    max_total_tokens: int | None = None
+    """Of all calls together, as the tenant's limits say."""
+    used_tokens: int | None = None
+    """Of them."""
     context: str | None = None
     """What was left out of the input, as the answer's `x-headgate-context` says it."""
 

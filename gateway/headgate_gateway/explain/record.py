@@ -37,6 +37,10 @@ class Record(NamedTuple):
     deadline: Deadline | None
     max_tokens: int | None
     """What the model was allowed to generate; None: it was not come to that."""
+    max_total_tokens: int | None
+    """What one request of the tenant may use; None: there is no limit."""
+    used_tokens: int | None
+    """Of it; None: as before."""
     route: Route | None
     """The policy. Shared by all that it decided about."""
     decided: bytes
@@ -62,7 +66,7 @@ def record(request: Request, watch: Watch | None, line: bytes) -> Record:
         line: the log's.
     """
     timeline, decision = request.timeline, request.decision
-    task = getattr(request, "task", None)
+    task, allowance = getattr(request, "task", None), request.allowance
     return Record(
         request.id,
         timeline.started,
@@ -70,6 +74,8 @@ def record(request: Request, watch: Watch | None, line: bytes) -> Record:
         line,
         getattr(request, "deadline", None),
         None if task is None else task.sampling.max_tokens,
+        None if allowance is None else allowance.limits.max_total_tokens,
+        None if allowance is None or allowance.tokens is None else allowance.used,
         request.route,
         b"" if decision is None else packed(decided(decision, watch, timeline.started)),
     )

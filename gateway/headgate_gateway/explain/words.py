@@ -222,6 +222,8 @@ def _budgets(found: Explanation) -> Iterator[str]:
             f"{outcome.output_tokens} of " if outcome and outcome.output_tokens is not None else ""
         )
         lines.append(f"output: {used}at most {budgets.max_output_tokens} tokens")
+    if budgets.max_total_tokens is not None:
+        lines.append(f"all calls: {budgets.used_tokens} of {budgets.max_total_tokens} tokens")
     if lines:
         yield "Budgets:"
         yield from (f"  {line}" for line in lines)

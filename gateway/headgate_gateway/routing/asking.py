@@ -32,6 +32,7 @@ def ask(request: Request, *, plain: bool) -> Ask:
         retries=policy.retries,
         hedging=policy.hedging,
         outliers=policy.outliers,
+        allowance=request.allowance,
         id=request.id,
         trace=request.trace,
     )

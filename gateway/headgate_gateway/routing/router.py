@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Final
 
 from headgate_api.snapshot import RouteRule
+from headgate_gateway.calls.allowance import Allowance
 from headgate_gateway.calls.call import NOT_READY
 from headgate_gateway.edge.asked import Generation, unsupported
 from headgate_gateway.edge.chat_request import ChatRequest
@@ -49,6 +50,8 @@ class Router:
         tenant, name = request.credential.tenant, request.asked.model
         if not tenant.may_use(name):
             return UNKNOWN
+        if tenant.body.request is not None:
+            request.allowance = Allowance(tenant.body.request)
         space = request.tables.space(tenant.namespace)
         route = space.routes.get(name)
         if route is None:

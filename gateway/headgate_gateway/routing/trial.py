@@ -9,6 +9,7 @@ from msgspec import structs
 
 from headgate_api.snapshot import RouteRule
 from headgate_gateway.calls.adapter import Task
+from headgate_gateway.calls.allowance import SPENT
 from headgate_gateway.calls.call import Backends, Call
 from headgate_gateway.calls.deadline import EXCEEDED
 from headgate_gateway.calls.events import (
@@ -92,6 +93,7 @@ class Trial:
     answering: Source | None = None
     """Who is to answer."""
     _running: Source | None = None  # to be closed
+    _unjudged: Refusal | None = None  # why no verifier could be asked: nothing is left for it
 
     async def run(self) -> Given | Trouble:
         request, rule = self.request, self.step.rule
@@ -169,8 +171,15 @@ class Trial:
         body: bytes,
         more: tuple[Message, ...] = (),
     ) -> Found:
+        allowance = self.request.allowance
         found = self.ground.preparation.prepare(
-            asked, model, rule, body=body, now=self.request.now, more=more
+            asked,
+            model,
+            rule,
+            body=body,
+            now=self.request.now,
+            more=more,
+            counts=allowance is not None and allowance.tokens is not None,
         )
         if not isinstance(found, Awaitable):
             return found
@@ -212,6 +221,8 @@ class Trial:
         if self.step.accept is not None and isinstance(self.request.asked, Generation):
             accepted = await self._accepts(self.step.accept, answer)
             self.stage.words = answer.read()
+            if not accepted and self._unjudged is not None:
+                return Trouble(self._unjudged)
             if not accepted:
                 wrong = ", ".join(flaws(self.stage.words)) or UNMET
                 return Trouble(NOT_ACCEPTED, wrong, answer.text, self.stage.model)
@@ -259,6 +270,8 @@ class Trial:
                 attempt.model = model.identity.name
         _spent(call, event)
         self.close()
+        if isinstance(event, Failed) and event.refusal.code in SPENT:
+            self._unjudged = event.refusal
         return score(said) if isinstance(event, End) else None
 
 

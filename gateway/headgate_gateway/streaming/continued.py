@@ -10,6 +10,7 @@ from typing import Final
 from msgspec import structs
 
 from headgate_api.snapshot import Cohort
+from headgate_gateway.calls.allowance import SPENT
 from headgate_gateway.calls.attempt import Attempt
 from headgate_gateway.calls.call import NOT_READY, Ask, Backends, Call
 from headgate_gateway.calls.deadline import TOO_SHORT
@@ -75,7 +76,8 @@ class Continued:
     def _failed(self, failed: Failed) -> Event | None:
         """Go on elsewhere, if that is possible. None: somebody was asked to."""
         if self._lost is not None:
-            return self._lost if failed.refusal in NOT_EVEN_BEGUN else failed
+            begun = failed.refusal not in NOT_EVEN_BEGUN and failed.refusal.code not in SPENT
+            return failed if begun else self._lost
         lost = self._call.last
         if lost is None or not self._may_go_on(lost, failed):
             return failed
@@ -90,6 +92,7 @@ class Continued:
             cohorts={lost.cohort.name: lost.cohort},
             task=structs.replace(
                 task,
+                input_tokens=task.input_tokens + spent.output_tokens,
                 prompt=task.prompt + "".join(self._said),
                 sampling=structs.replace(task.sampling, max_tokens=left),
             ),
