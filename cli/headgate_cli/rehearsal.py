@@ -139,7 +139,7 @@ def _request(asked: Asked, tables: Tables, who: Credential) -> Request:
     for name, value in asked.headers.items():
         known = learn(name.encode("latin-1", "replace"))
         if known != OURS:  # the edge drops them
-            headers[known] = value.encode("latin-1", "replace")
+            headers[known] = value.encode("utf-8", "replace")
     return Request(
         id="",
         head=Head("POST", endpoint(asked.body), headers),

@@ -126,6 +126,8 @@ EVIDENCE = [{"source": "tides.txt", "text": "High at noon."}, {"source": "b", "t
         ("request_sources", ("tides.txt", "b"), {"context": EVIDENCE}),
         ("request_sources", (), {}),
         ("request_headers", {"x-team": "red"}, {"headers": {b"x-team": b"red", b"x-b": b"c"}}),
+        ("request_headers", {"x-team": "é"}, {"headers": {b"x-team": "é".encode()}}),
+        ("request_headers", {"x-team": "é"}, {"headers": {b"x-team": b"\xe9"}}),
         ("request_headers", {}, {"headers": {b"cookie": b"secret"}}),
         ("tenant_name", "acme", {}),
         ("tenant_priority", "Critical", {}),

@@ -111,10 +111,17 @@ def _code_share(asked: Asked) -> float:
 def _headers(request: Request) -> Mapping[str, str]:
     given = request.head.headers
     return {
-        name: given[key][:LONGEST_HEADER].decode("latin-1")
+        name: _decoded(given[key])[:LONGEST_HEADER]
         for name in request.policy.match_headers
         if (key := name.encode()) in given
     }
+
+
+def _decoded(value: bytes) -> str:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value.decode("latin-1")
 
 
 WORDS: Final[Mapping[str, Callable[[Request, Surroundings], object]]] = {
