@@ -5,6 +5,7 @@ from msgspec import structs
 
 from headgate_api.snapshot import HedgingBody, RequestLimits, RetryBody, RouteBody, VerifierBody
 from headgate_gateway.calls.adapter import Form, Sampling, Task
+from headgate_gateway.streaming.continued import Continued
 
 from .courses import Field, Told, back, cascade, on, router, rule
 from .engine import Ground, virtual
@@ -230,3 +231,25 @@ async def test_a_hedge_is_made_only_if_its_whole_answer_is_covered(
 
     assert "ok" == answer.code
     assert asked == sum(ground.hits) - before
+
+
+@pytest.mark.parametrize(
+    ("limits", "code", "text", "written"),
+    [
+        (RequestLimits(max_calls=1), "upstream_lost", "One two", [64]),
+        (RequestLimits(max_total_tokens=24), "upstream_lost", "One two", [14]),
+        (RequestLimits(max_total_tokens=40, max_calls=2), "ok", "One two and three", [30, 16]),
+    ],
+)
+@virtual
+async def test_who_goes_on_with_an_answer_reads_and_writes_within_the_budget(
+    limits: RequestLimits, code: str, text: str, written: list[int]
+) -> None:
+    async with Ground([Server(["One 0.1 two 0.1 cut"]), Server(["and three end"])]) as ground:
+        call = ground.call(task=TASK, limits=limits)
+        call.close()
+        source = Continued(ground.backends, call._ask, call._timeline)
+        told = await ground.read(source)  # type: ignore[arg-type]
+
+    assert (code, text) == (told.code, told.text)
+    assert written == [attempt.granted for attempt in call._timeline.attempts]
