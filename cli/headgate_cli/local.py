@@ -39,6 +39,8 @@ from headgate_policy.snapshot import compile_shards, decode_body
 log = structlog.get_logger(__name__)
 
 PERIOD: Final = 0.5  # s from one look at the files to the next
+MOST_ROUTES: Final = 4
+"""Of a policy, in its line of a summary."""
 SHAPE: Final = "write MODEL=http://HOST:PORT, or MODEL/VARIANT=http://HOST:PORT"
 
 
@@ -228,10 +230,12 @@ def summary(entries: Sequence[Entry], upstreams: Iterable[Upstream]) -> Iterator
 
 
 def _lead(routes: Sequence[RouteRule]) -> str:
-    """Tell where routes lead; a single one needs no name."""
+    """Tell where the first routes lead; a single one needs no name."""
     if len(routes) == 1:
         return _leads(routes[0])
-    return "; ".join(f"{route.name}: {_leads(route)}" for route in routes)
+    told = [f"{route.name}: {_leads(route)}" for route in routes[:MOST_ROUTES]]
+    more = [f"and {rest} more"] if (rest := len(routes) - len(told)) else []
+    return "; ".join([*told, *more])
 
 
 def _leads(route: RouteRule) -> str:

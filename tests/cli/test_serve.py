@@ -270,6 +270,15 @@ def test_a_folder_without_tenants_says_that_nobody_may_call() -> None:
     assert ["nobody may call: add a TenantQuota, and a Secret with a key"] == list(summary([], []))
 
 
+def test_of_many_routes_the_first_are_told() -> None:
+    routes = tuple(RouteRule(name=f"r{number}", respond="Hi.") for number in range(64))
+    body = RouteBody(models=("chat",), routes=routes)
+    identity = Identity(kind="RoutingPolicy", namespace="default", name="chat")
+    said = [*summary([make_entry(identity, uid="uid", generation=1, body=body)], [])]
+
+    assert said[-1].endswith("; r3: a fixed answer; and 60 more")
+
+
 def test_routes_are_told_by_name_with_where_they_lead() -> None:
     body = RouteBody(
         models=("assistant", "chat"),
