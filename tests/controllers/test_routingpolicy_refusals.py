@@ -72,7 +72,20 @@ NOT_ACCEPTED = {
     ),
     "two of them": (
         policy("Router", route("a", when="x"), route("b", when="1", acceptWhen="y"), LAST),
-        "InvalidExpression: spec.routes[a].when: column 1: there is no x (and 2 more)",
+        (
+            "InvalidExpression: spec.routes[a].when: column 1: there is no x; "
+            "spec.routes[b].when: column 1: 1 is "
+        ),
+    ),
+    "four of them": (
+        policy("Router", *(route(name, when="x") for name in "abcd"), LAST),
+        "InvalidExpression: "
+        + "; ".join(f"spec.routes[{name}].when: column 1: there is no x" for name in "abc")
+        + " (and 1 more)",
+    ),
+    "two that are long": (
+        policy("Router", *(route(name, when="x" * 700) for name in "ab"), LAST),
+        f"InvalidExpression: spec.routes[a].when: column 1: there is no {'x' * 700} (and 1 more)",
     ),
     "the second line of a condition": (
         router(when="request.stream &&\n  request.turn > 3\n"),

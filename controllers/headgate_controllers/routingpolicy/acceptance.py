@@ -15,6 +15,10 @@ from headgate_policy.cel.lexer import tokens
 from headgate_policy.cel.terms import Logic
 
 SCORE: Final = "answer.verifier.score"
+MOST_TOLD: Final = 3
+"""Faults in one message."""
+LONGEST_TOLD: Final = 1024
+"""Characters of several."""
 _HONORED: Final = Mark(
     "SpecHonored", "True", Reason.ALL_FIELDS_ACTIVE, "all that the policy says is acted on"
 )
@@ -51,7 +55,7 @@ def conditions_of(policy: RoutingPolicy) -> dict[str, Conditions] | Note:
                     "add one to this route",
                 )
             )
-    return _first(faults) or found
+    return _told(faults) or found
 
 
 def _checked(
@@ -78,7 +82,7 @@ def never(policy: RoutingPolicy, conditions: Mapping[str, Conditions]) -> Note |
             faults += _unclaimed(f"{field}.when", said.when, spec.models)
     if spec.architecture == "Router":
         faults += _shadowed([route for route in spec.routes if route.role == "Entry"], conditions)
-    return _first(faults)
+    return _told(faults)
 
 
 def _unclaimed(field: str, when: Checked, models: Sequence[str]) -> Iterator[Note]:
@@ -177,7 +181,14 @@ def _field(route: Route) -> str:
     return f"spec.routes[{route.name}]"
 
 
-def _first(faults: Sequence[Note]) -> Note | None:
+def _told(faults: Sequence[Note]) -> Note | None:
+    """Tell the first faults, each of which names its field, as far as there is room."""
     if not faults:
         return None
-    return Note(faults[0].reason, faults[0].sentence + and_more(len(faults)))
+    told = faults[0].sentence
+    rest = list(faults[1:])
+    for fault in faults[1:MOST_TOLD]:
+        if len(told) + len(fault.sentence) > LONGEST_TOLD:
+            break
+        told += f"; {rest.pop(0).sentence}"
+    return Note(faults[0].reason, told + and_more(len(rest) + 1))
