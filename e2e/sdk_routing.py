@@ -1,7 +1,8 @@
 """What OpenAI's SDK sees of routes, cascades, stable streams and context rules, in a cluster.
 
 It runs in a process of its own, so that each major of the SDK can be the judge:
-`sdk_routing.py BASE_URL API_KEY`. The policies and models are those of `test_6_routing.py`.
+`sdk_routing.py BASE_URL API_KEY` makes all checks, and with a model and a text behind it reads one
+stream (see `read`). The policies and models are those of `test_6_routing.py`.
 """
 
 import json
@@ -146,9 +147,30 @@ CHECKS: Final[list[Callable[[OpenAI], None]]] = [
 ]
 
 
+def read(ai: OpenAI, model: str, said: str) -> dict[str, Any]:
+    """Read a stream to its end: tell that it has begun, wait for a line, and go on."""
+    answer = ask(ai, model, said, stream=True)
+    told: dict[str, Any] = {"route": answer.headers["x-headgate-route"], "text": ""}
+    try:
+        for chunk in answer.parse():
+            for choice in chunk.choices:
+                if choice.delta.content and not told["text"]:
+                    print("begun", flush=True)
+                    sys.stdin.readline()
+                told["text"] += choice.delta.content or ""
+                told["reason"] = choice.finish_reason
+    except openai.APIError as error:
+        told["error"] = error.code
+        told["partial_output"] = isinstance(error.body, dict) and error.body["partial_output"]
+    return told
+
+
 if __name__ == "__main__":
-    url, key = sys.argv[1:]
+    url, key, *one = sys.argv[1:]
     with OpenAI(base_url=url, api_key=key, max_retries=0, timeout=60) as client:
-        for check in CHECKS:
-            check(client)
-    print(openai.__version__.partition(".")[0], len(CHECKS))
+        if one:
+            print(json.dumps(read(client, *one)))
+        else:
+            for check in CHECKS:
+                check(client)
+            print(openai.__version__.partition(".")[0], len(CHECKS))
