@@ -129,10 +129,15 @@ class Attempt:
             if data is None:
                 return None
             self.heard = now
-            events = self._read(connection, data)
+            if connection.status == 200:
+                events = self._reader.feed(data) if data else self._reader.end()
+            else:
+                events = self._read_error(connection, data)
             if self.spoke is None and (events or self._reader.holding):
                 self.spoke = now
             if events:
+                if type(last := events[-1]) is Failed:
+                    self.kind = KINDS.get(last.refusal.code)
                 if len(events) > 1:
                     self._events.extend(events[1:])
                 return events[0]
@@ -202,20 +207,14 @@ class Attempt:
 
     # Reading
 
-    def _read(self, connection: Upstream, data: bytes) -> Sequence[Event]:
-        if connection.status == 200:
-            events = self._reader.feed(data) if data else self._reader.end()
-        else:
-            self._error += data
-            if data and len(self._error) < LONGEST_ERROR:
-                return ()
-            if (wait := connection.retry_after) is not None:
-                self.retry_after = min(wait, LONGEST_WAIT)
-            said = self._error.decode("utf-8", "replace")
-            events = (self._adapter.failure(said, connection.status),)
-        if events and type(failed := events[-1]) is Failed:
-            self.kind = KINDS.get(failed.refusal.code)
-        return events
+    def _read_error(self, connection: Upstream, data: bytes) -> Sequence[Event]:
+        """Read an answer that is none, until it is whole or long enough."""
+        self._error += data
+        if data and len(self._error) < LONGEST_ERROR:
+            return ()
+        if (wait := connection.retry_after) is not None:
+            self.retry_after = min(wait, LONGEST_WAIT)
+        return (self._adapter.failure(self._error.decode("utf-8", "replace"), connection.status),)
 
     def _fail(self, failed: Failed, kind: RetryOn, said: str) -> Failed:
         self.kind, self._error = kind, said.encode()
