@@ -5,7 +5,7 @@ anybody; neither is trusted. Templates run in a bounded sandbox, and nothing tha
 pass for one of the marks that separate the turns.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
 from typing import Any, Final, NoReturn
@@ -53,7 +53,8 @@ class ChatTemplate:
     def __init__(self, source: str) -> None:
         if len(source.encode()) > LONGEST_SOURCE:
             raise TemplateInvalid(f"the template is longer than {LONGEST_SOURCE} bytes")
-        self._standard = source == STANDARD
+        self.standard = source == STANDARD
+        """It looks at nothing but roles and texts: see `of_turns`."""
         self.dialect = dialect_of(source)
         """How it teaches the model to call tools; None: it does not."""
         try:
@@ -81,10 +82,18 @@ class ChatTemplate:
             ConversationRefused: the template's own `raise_exception()`.
             TemplateInvalid: it fails, or asks for too much time or memory.
         """
-        text = _chatml(messages) if self._standard else self._render(messages, tools, now)
-        if len(text) > WEIGHT:
-            raise TemplateInvalid(f"the text has more than {WEIGHT} characters")
-        return text
+        if self.standard:
+            return self.of_turns([(neutral(m["role"]), m["content"] or "") for m in messages])
+        return _bounded(self._render(messages, tools, now))
+
+    def of_turns(self, turns: Iterable[tuple[str, str]]) -> str:
+        """Write down what the standard template renders: Jinja takes ten times as long for it.
+
+        Args:
+            turns: roles, which no client wrote, and texts.
+        """
+        text = "".join([f"<|im_start|>{role}\n{neutral(said)}<|im_end|>\n" for role, said in turns])
+        return _bounded(f"{text}<|im_start|>assistant\n")
 
     def _render(
         self,
@@ -145,13 +154,10 @@ def check_template(source: str) -> str | None:
     return None
 
 
-def _chatml(messages: Sequence[Mapping[str, Any]]) -> str:
-    """Write down what `STANDARD` renders: Jinja takes ten times as long for it."""
-    turns = [
-        f"<|im_start|>{neutral(message['role'])}\n{neutral(message['content'] or '')}<|im_end|>\n"
-        for message in messages
-    ]
-    return f"{''.join(turns)}<|im_start|>assistant\n"
+def _bounded(text: str) -> str:
+    if len(text) > WEIGHT:
+        raise TemplateInvalid(f"the text has more than {WEIGHT} characters")
+    return text
 
 
 def _refuse(message: str) -> NoReturn:

@@ -136,8 +136,7 @@ class Field:
         self.tables = draft.done()
         backends = Backends(pods, self.patience, clock=lambda: asyncio.get_running_loop().time())
         preparation = Preparation(64)
-        chat_template(None)
-        preparation._compiled.add(None)  # a thread would not know of virtual time
+        preparation._compiled[None] = chat_template(None)  # a thread would not know of virtual time
         self.ground = Ground(
             backends,
             Targets(pods),

@@ -38,7 +38,7 @@ def sampling(asked: Generation, route: GenerationBody, max_tokens: int) -> Sampl
         presence_penalty=asked.presence_penalty,
         # Theirs is signed, the tensor is not.
         seed=None if seed is None else seed % 2**64,
-        stop=asked.stop_words,
+        stop=() if asked.stop is None else asked.stop_words,
     )
 
 

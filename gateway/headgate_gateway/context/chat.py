@@ -12,7 +12,7 @@ from headgate_gateway.calls.forms import Wanted
 from headgate_gateway.calls.generation import otherwise, sampling
 from headgate_gateway.context.bodies import with_messages
 from headgate_gateway.context.budget import Budget, too_long
-from headgate_gateway.context.conversation import plain
+from headgate_gateway.context.conversation import plain, turns
 from headgate_gateway.context.counting import Counter, tool_texts
 from headgate_gateway.context.evidence import (
     INTRODUCTION,
@@ -75,11 +75,14 @@ def write_chat(chat: ChatRequest, job: Job, template: ChatTemplate, wants: Wante
 
 def written(messages: list[Message], job: Job, template: ChatTemplate, wants: Wanted) -> str:
     """Write messages down as the one text that a model goes on with."""
-    prompt = template.prompt(
-        list(map(plain, messages)),
-        tools=wants.tools or None,
-        now=datetime.fromtimestamp(job.now, UTC),
-    )
+    if template.standard:
+        prompt = template.of_turns(turns(messages))
+    else:
+        prompt = template.prompt(
+            list(map(plain, messages)),
+            tools=wants.tools or None,
+            now=datetime.fromtimestamp(job.now, UTC),
+        )
     return prompt if wants.form is None else prompt + wants.form.said
 
 

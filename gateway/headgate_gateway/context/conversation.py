@@ -1,5 +1,6 @@
 """A conversation as chat templates know it."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -20,6 +21,17 @@ def plain(message: Message) -> dict[str, object]:
     if message.tool_calls:
         told["tool_calls"] = [_call(call) for call in message.tool_calls]
     return told
+
+
+def turns(messages: Sequence[Message]) -> list[tuple[str, str]]:
+    """What the standard template knows of messages: role and text."""
+    return [
+        (
+            "system" if m.role == "developer" else m.role,
+            m.content if type(m.content) is str and m.content else m.text,
+        )
+        for m in messages
+    ]
 
 
 def _call(call: ToolCall) -> dict[str, object]:

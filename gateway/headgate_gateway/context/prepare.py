@@ -18,7 +18,7 @@ from headgate_gateway.calls.forms import slow, wanted
 from headgate_gateway.calls.generation import most_tokens, otherwise, sampling
 from headgate_gateway.context.budget import budget, too_long
 from headgate_gateway.context.chat import Found, Job, Prepared, write_chat
-from headgate_gateway.context.counting import Calibrations, Counter
+from headgate_gateway.context.counting import ESTIMATE, Calibrations, Counter
 from headgate_gateway.context.tokenizers import Tokenizers
 from headgate_gateway.edge.asked import Asked, Generation, unsupported
 from headgate_gateway.edge.chat_request import ChatRequest, Message
@@ -26,7 +26,13 @@ from headgate_gateway.edge.completion_request import CompletionRequest
 from headgate_gateway.edge.embedding_request import EmbeddingRequest
 from headgate_gateway.refusals import Code, Refusal
 from headgate_gateway.routing.tables import Model
-from headgate_policy.chat import COMPILED, ConversationRefused, TemplateInvalid, chat_template
+from headgate_policy.chat import (
+    COMPILED,
+    ChatTemplate,
+    ConversationRefused,
+    TemplateInvalid,
+    chat_template,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -48,7 +54,7 @@ class Preparation:
     tokenizers: Tokenizers | None = None
     """None: everything is estimated."""
     calibrations: Calibrations = field(default_factory=Calibrations)
-    _compiled: set[str | None] = field(default_factory=set)  # templates that are compiled
+    _compiled: dict[str | None, ChatTemplate] = field(default_factory=dict)
 
     def prepare(
         self,
@@ -86,18 +92,21 @@ class Preparation:
         found = budget(
             model.body, rule.context, 0 if isinstance(asked, EmbeddingRequest) else answer, most
         )
+        kept = found is None or found.fits(len(body))
+        counted = counts or not kept or rule.context.max_tokens_per_source is not None
         job = Job(
             model=model,
             rule=rule,
             body=body,
             now=now,
             more=more,
-            budget=None if found is None or found.fits(len(body)) else found,
+            budget=None if kept else found,
             most=most,
-            counter=self._counter(model),
+            # A tokenizer is loaded when it is asked for: before there is something to count.
+            counter=self._counter(model) if counted or model.body.tokenizer else ESTIMATE,
             counts=counts,
         )
-        if self._at_once(asked, job):
+        if self._at_once(asked, job, counted=counted):
             return self._do(asked, job)
         return asyncio.to_thread(self._do, asked, job)
 
@@ -109,16 +118,14 @@ class Preparation:
                 return own
         return self.calibrations.counter(model.pool)
 
-    def _at_once(self, asked: Asked, job: Job) -> bool:
+    def _at_once(self, asked: Asked, job: Job, *, counted: bool) -> bool:
         """Say whether the event loop may do it.
 
         Compiling a template takes tens of milliseconds, and so may a long conversation, a schema or
         a tokenizer.
         """
-        capped = job.rule.context.max_tokens_per_source is not None
-        counts = job.counts or job.budget is not None or capped
-        if len(job.body) > (COUNTED if counts and job.counter.exact else SHORT):
-            return not isinstance(asked, ChatRequest) and not counts
+        if len(job.body) > (COUNTED if counted and job.counter.exact else SHORT):
+            return not isinstance(asked, ChatRequest) and not counted
         if not isinstance(asked, ChatRequest):
             return True
         if (asked.tools is not None or asked.response_format is not None) and slow(asked):
@@ -139,10 +146,12 @@ class Preparation:
     def _chat(self, chat: ChatRequest, job: Job) -> Found:
         source = job.model.body.chat_template
         try:
-            template = chat_template(source)
-            if len(self._compiled) >= COMPILED:
-                self._compiled.clear()  # of those used since then, none has been dropped
-            self._compiled.add(source)
+            template = self._compiled.get(source)
+            if template is None:
+                template = chat_template(source)
+                if len(self._compiled) >= COMPILED:
+                    self._compiled.clear()
+                self._compiled[source] = template
             wants = wanted(chat, template.dialect, in_text=job.model.texts_alone)
             if isinstance(wants, Refusal):
                 return wants

@@ -61,17 +61,13 @@ class Message(Struct, forbid_unknown_fields=True):
     @property
     def texts(self) -> list[str]:
         """Everything in it that a person or a tool wrote, the parts also by themselves."""
-        if type(self.content) is str and self.content and not self._more:
+        more = self.name or self.reasoning_content or self.tool_calls
+        if type(self.content) is str and self.content and not more:
             return [self.content]
         parts, calls = self.parts, self.tool_calls or ()
         told = [text for call in calls for text in (call.function.name, call.function.arguments)]
         joined = [self.text] if len(parts) > 1 else []
         return [*parts, *joined, self.name or "", self.reasoning_content or "", *told]
-
-    @property
-    def _more(self) -> bool:
-        """Whether there is more in it than its content."""
-        return bool(self.name or self.reasoning_content or self.tool_calls)
 
 
 class Evidence(Struct, forbid_unknown_fields=True):
@@ -142,11 +138,13 @@ class ChatRequest(Generation, kw_only=True):
         """Under its new name or its old one."""
         if self.max_completion_tokens is not None:
             return "max_completion_tokens", self.max_completion_tokens
-        return super().limit
+        return None if self.max_tokens is None else ("max_tokens", self.max_tokens)
 
     @property
     def texts(self) -> list[str]:
-        told = [text for message in self.messages for text in message.texts]
+        told: list[str] = []
+        for message in self.messages:
+            told += message.texts
         for tool in self.tools or ():
             told += tool.function.texts
         for evidence in self.context or ():
@@ -155,7 +153,7 @@ class ChatRequest(Generation, kw_only=True):
 
     @property
     def schemas(self) -> list[Raw]:
-        found = [tool.function.parameters for tool in self.tools or ()]
+        found = [tool.function.parameters for tool in self.tools] if self.tools else []
         if isinstance(self.response_format, SchemaFormat):
             found.append(self.response_format.json_schema.schema_)
         return found
