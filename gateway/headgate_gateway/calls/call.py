@@ -250,7 +250,8 @@ class Call:
         if isinstance(event, Failed):
             ending = self._failed(attempt, event, now)
             return None if ending is None else self._end(ending, now)
-        self._won(attempt, now)
+        if not self._shown:
+            self._won(attempt, now)
         self._told = now
         if isinstance(event, End):
             attempt.pod.answered(now)
@@ -263,16 +264,14 @@ class Call:
     def _won(self, winner: Attempt, now: float) -> None:
         """Something has come that the client may see: no other attempt matters any more."""
         record = winner.record
-        if record.first_text is None:
-            record.first_text = now
-            self._traffic.first_text.add((winner.spoke or now) - record.started, now)
-            if self._retrying:  # it was worth it, and makes room for others
-                self._retrying = False
-                self._traffic.retrying -= 1
-            self._shown = True
-            if self._silence_ends(winner) < self._due:
-                self._watch(now)
-        self.last = winner
+        record.first_text = now
+        self._traffic.first_text.add((winner.spoke or now) - record.started, now)
+        if self._retrying:  # it was worth it, and makes room for others
+            self._retrying = False
+            self._traffic.retrying -= 1
+        self._shown, self.last = True, winner
+        if self._silence_ends(winner) < self._due:
+            self._watch(now)
         if len(self._running) > 1:
             for attempt in tuple(self._running):
                 if attempt is not winner:

@@ -232,7 +232,8 @@ class Triton:
     def reader(self, task: Task) -> Reader:
         if task.endpoint == "embeddings":
             return EmbeddingReader(task)
-        return in_form(self.reading(task), task.form, in_text=True)
+        reader = self.reading(task)
+        return reader if task.form is None else in_form(reader, task.form, in_text=True)
 
     def failure(self, said: str, status: int) -> Failed:
         return failure(said, status)
