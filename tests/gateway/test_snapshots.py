@@ -18,11 +18,12 @@ from headgate_api.snapshot import (
     Pointer,
     RouteBody,
     RouteRule,
+    SafetyBody,
     Target,
     TenantBody,
 )
 from headgate_gateway.routing.copies import SharedMap
-from headgate_gateway.routing.tables import Tables
+from headgate_gateway.routing.tables import MOST_BOUND, Space, Tables
 from headgate_gateway.snapshot_files import SnapshotFiles, SnapshotKeeper
 from headgate_gateway.snapshots import STEP, Snapshots
 from headgate_gateway.telemetry.trace_context import Sampler
@@ -374,3 +375,31 @@ def test_a_shared_map_is_a_dict_whose_old_versions_stay(
         assert expected == {
             key: version.get(key) for key in range(601) if version.get(key) is not None
         }
+
+
+def test_gates_are_found_anew_in_each_version_of_the_tables() -> None:
+    draft = Tables().edit()
+    draft.put(entry("SafetyPolicy", "first", SafetyBody(rules=())))
+    before = draft.done()
+    assert ["first"] == gates(before.space("chat"))
+
+    draft = before.edit()
+    draft.put(entry("SafetyPolicy", "second", SafetyBody(rules=())))
+    draft.put(entry("SafetyPolicy", "others", SafetyBody(rules=(), tenants=("b*",))))
+    after = draft.done()
+
+    assert (["first"], ["first", "second"]) == (
+        gates(before.space("chat")),
+        gates(after.space("chat")),
+    )
+
+
+def test_what_is_remembered_of_gates_is_bounded() -> None:
+    space = Space()
+    for number in range(MOST_BOUND + 10):
+        space.bound(f"tenant-{number}", NAME)
+    assert 10 == len(space._bound)
+
+
+def gates(space: Space) -> list[str]:
+    return sorted(gate.identity.name for gate in space.bound("acme", NAME).gates)
