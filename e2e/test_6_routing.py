@@ -183,7 +183,7 @@ def begun(major: str, address: str, model: str, text: str) -> Iterator[dict[str,
 
 def broken(release: Release, cluster: Cluster, major: str, model: str) -> dict[str, Any]:
     """What an SDK reads of a stream whose pod is killed once it has begun."""
-    said = "[[sim: tokens 60; slow 50ms]]"
+    said = "[[sim: tokens 200; slow 50ms]]"
     with begun(major, addresses(cluster, GATEWAYS)[0], model, said) as told:
         (pod,) = (pod for pod in ready_pods(cluster) if works(cluster, pod))
         before = restarts(cluster, pod)
@@ -230,7 +230,7 @@ def test_streams_are_given_in_one_go_while_the_gateways_are_busy(
     address = addresses(cluster, GATEWAYS)[0]
     with ThreadPoolExecutor(5) as threads:
         calm = stream("3", address)
-        kept = [threads.submit(ask, client(address), MODEL, "[[sim: wait 9s]]") for _ in range(5)]
+        kept = [threads.submit(ask, client(address), MODEL, "[[sim: wait 20s]]") for _ in range(5)]
         until(lambda: sum(in_work(cluster)) >= 5, 5, "the gateway is busy")
         busy = [stream(major, address) for major in ("2", "3")]
         for each in kept:
