@@ -11,8 +11,6 @@ from headgate_api.routingpolicy import RoutingPolicy, RoutingPolicySpec
 from headgate_controllers.contract import Note
 from headgate_controllers.standing import and_more
 from headgate_policy.cel import ACCEPT, WHEN, Checked, Problem, Table, check
-from headgate_policy.cel.lexer import tokens
-from headgate_policy.cel.terms import Logic
 
 SCORE: Final = "answer.verifier.score"
 MOST_TOLD: Final = 3
@@ -106,22 +104,13 @@ def _shadowed(entries: Sequence[Route], conditions: Mapping[str, Conditions]) ->
                 f"{_field(route)}.when: {when.remark}, so that route {following.name} after it "
                 "is never reached; write this route last, without when"
             )
-        if earlier := next((taken[part] for part in _parts(when, "&&") if part in taken), None):
+        if earlier := next((taken[part] for part in when.joined("&&") if part in taken), None):
             yield _never(
                 f"{_field(route)}.when: route {earlier} before it takes every such request; "
                 "change one of the two, or write this one first"
             )
-        for part in _parts(when, "||"):
+        for part in when.joined("||"):
             taken.setdefault(part, route.name)
-
-
-def _parts(when: Checked, sign: str) -> Iterator[tuple[str, ...]]:
-    """Give a condition, and what it joins by `sign`, as tokens: spaces do not tell them apart."""
-    terms = [when.term]
-    if isinstance(when.term, Logic) and when.term.sign == sign:
-        terms += when.term.sides
-    for term in terms:
-        yield tuple(token.text for token in tokens(when.text[term.start : term.end]))
 
 
 def _never(sentence: str) -> Note:

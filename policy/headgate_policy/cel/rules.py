@@ -1,6 +1,6 @@
 """The rules of a policy, compiled: which holds first for a request, and why."""
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import cached_property, lru_cache
 from operator import attrgetter
 from typing import Any, Final
@@ -12,9 +12,10 @@ from headgate_policy.cel.conclude import constant, decisive, required
 from headgate_policy.cel.cost import check_cost
 from headgate_policy.cel.explain import Teller, teller
 from headgate_policy.cel.functions import Failed
+from headgate_policy.cel.lexer import tokens
 from headgate_policy.cel.parser import parse
 from headgate_policy.cel.problems import Problem, Refused
-from headgate_policy.cel.terms import Has, Read, Term, fallible, within
+from headgate_policy.cel.terms import Has, Logic, Read, Term, fallible, within
 from headgate_policy.cel.words import Table
 
 INDEXED: Final = ("request.model", "tenant.name")
@@ -60,6 +61,14 @@ class Checked:
     def required(self, word: str) -> frozenset[str] | None:
         """Give the values of which `word` must have one for the rule to hold. None: any value."""
         return required(self.term, word)
+
+    def joined(self, sign: str) -> Iterator[tuple[str, ...]]:
+        """Give the rule, and what it joins by `sign`, as tokens: spaces do not tell them apart."""
+        terms = [self.term]
+        if isinstance(self.term, Logic) and self.term.sign == sign:
+            terms += self.term.sides
+        for term in terms:
+            yield tuple(token.text for token in tokens(self.text[term.start : term.end]))
 
 
 class Rule:
