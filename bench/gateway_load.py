@@ -282,14 +282,23 @@ def run(arguments: argparse.Namespace) -> None:
         print(markdown(told))
 
 
-def main() -> None:
+def parser_of(prog: str, description: str | None, rounds: int) -> argparse.ArgumentParser:
+    """Make what both benchmarks of the gateway are told by."""
     parser = argparse.ArgumentParser(
-        prog="bench.gateway_load",
-        description=__doc__,
+        prog=prog,
+        description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--rounds", type=int, default=3, help="rounds (3)")
+    parser.add_argument("--rounds", type=int, default=rounds, help=f"rounds ({rounds})")
     parser.add_argument("--seconds", type=float, default=2.0, help="seconds of one run (2)")
+    parser.add_argument(
+        "--markdown", action="store_true", help="print the table once more for docs"
+    )
+    return parser
+
+
+def main() -> None:
+    parser = parser_of("bench.gateway_load", __doc__, rounds=3)
     parser.add_argument(
         "--requests",
         type=int,
@@ -297,9 +306,6 @@ def main() -> None:
         help="for the growth of memory (50000); 1000000 for the whole truth",
     )
     parser.add_argument("--swaps", type=int, default=10, help="snapshot swaps (10)")
-    parser.add_argument(
-        "--markdown", action="store_true", help="print the table once more for docs"
-    )
     try:
         run(parser.parse_args())
     except GroundError as error:

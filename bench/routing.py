@@ -16,7 +16,7 @@ import msgspec
 import yaml
 
 from bench.gateway_ground import KEY, LOCAL, Ground, GroundError, Pace, ground
-from bench.gateway_load import CHAT, CONNECTIONS, LONG, SHORT, say
+from bench.gateway_load import CHAT, CONNECTIONS, LONG, SHORT, parser_of, say
 from bench.programs import image_python
 from bench.report import Figure, markdown, percentile, report
 from bench.routing_parts import ROUTES, parts, rules
@@ -192,16 +192,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="bench.routing",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--rounds", type=int, default=5, help="rounds (5)")
-    parser.add_argument("--seconds", type=float, default=2.0, help="seconds of one run (2)")
-    parser.add_argument(
-        "--markdown", action="store_true", help="print the table once more for docs"
-    )
+    parser = parser_of("bench.routing", __doc__, rounds=5)
     try:
         run(parser.parse_args())
     except GroundError as error:
