@@ -22,7 +22,6 @@ from headgate_api.snapshot import (
     Target,
     TenantBody,
 )
-from headgate_gateway.calls import attempt, stops
 from headgate_gateway.calls.call import Ask, Backends, Call, Patience
 from headgate_gateway.calls.deadline import Deadline, deadline
 from headgate_gateway.calls.events import End, Failed, Text, ToolCall, Waiting
@@ -47,9 +46,9 @@ from headgate_policy.chat import chat_template
 from headgate_policy.snapshot import make_entry
 
 from .conftest import api_key
-from .engine import following
+from .engine import following, reaching
 from .told import trace
-from .virtual import JumpingLoop, Network, Server
+from .virtual import JumpingLoop, Server
 
 NAME = "assistant"
 TENANT = Tenant("chat", TenantBody(tenant="acme", keys=(api_key("k"),)), ())
@@ -262,10 +261,7 @@ class Field:
         return sum(len(server.asked) for server in self.servers[model])
 
     async def __aenter__(self) -> Self:
-        network = Network(self.by_name)
-        for module in (attempt, stops):
-            self._patches.enter_context(patch.object(module, "dial", network.dial))
-        self._patches.enter_context(patch("random.random", lambda: 0.5))
+        self._patches.enter_context(reaching(self.by_name))
         return self
 
     async def __aexit__(

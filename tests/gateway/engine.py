@@ -2,8 +2,8 @@
 
 import asyncio
 import functools
-from collections.abc import Callable, Coroutine, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Final, ParamSpec, Self
@@ -206,11 +206,7 @@ class Ground:
             self.traffic.earn(hedging)
 
     async def __aenter__(self) -> Self:
-        network = Network({server.name: server for server in self.servers})
-        for module in (attempt, stops):
-            self._patches.enter_context(patch.object(module, "dial", network.dial))
-        # Every random pause is half of what it may be.
-        self._patches.enter_context(patch("random.random", lambda: 0.5))
+        self._patches.enter_context(reaching({server.name: server for server in self.servers}))
         self.first()
         return self
 
@@ -235,6 +231,18 @@ class Ground:
             assert all(r.ended is not None for c in self.calls for r in c._timeline.attempts)
             assert all(r.result for c in self.calls for r in c._timeline.attempts)
         self._patches.close()
+
+
+@contextmanager
+def reaching(servers: dict[str, Server]) -> Iterator[None]:
+    """Let calls reach servers in memory. Every random pause is half of what it may be."""
+    dial = Network(servers).dial
+    with (
+        patch.object(attempt, "dial", dial),
+        patch.object(stops, "dial", dial),
+        patch("random.random", lambda: 0.5),
+    ):
+        yield
 
 
 async def following(call: Source) -> Event:
