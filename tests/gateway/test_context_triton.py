@@ -5,7 +5,6 @@ The simulator cuts words in its own way: it counts like no tokenizer of anybody'
 
 import json
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import ExitStack
 from typing import Any
 
 import openai
@@ -13,7 +12,6 @@ import pytest
 from openai import AsyncOpenAI
 
 from headgate_api.snapshot import ContextBody
-from headgate_cluster.files import TREE
 from headgate_cluster.triton import Triton
 from headgate_gateway.context.counting import estimate_input
 from headgate_gateway.context.evidence import INTRODUCTION
@@ -21,20 +19,17 @@ from headgate_gateway.context.fit import LEFT_OUT
 
 from .conftest import ENSEMBLE, KEY, MODEL, NAME, Running, pod
 from .test_context import behind, compiled, read, said, talk
+from .tritons import simulated
 
 pytestmark = pytest.mark.triton
 Start = Callable[..., Awaitable[Running]]
-MODELS = TREE / "images" / "triton-sim" / "models"
 NARROW = ContextBody(max_input_tokens=200, truncate=True)
 
 
 @pytest.fixture(params=["llmapi", "ensemble"])
 def served(request: pytest.FixtureRequest) -> Iterator[tuple[str, Triton]]:
-    folder = "llmapi" if request.param == "llmapi" else "python"
-    name = "tensorrt_llm" if request.param == "llmapi" else "ensemble"
-    arguments = ["--model-control-mode=explicit", f"--load-model={name}"]
-    with ExitStack() as stack:
-        yield request.param, stack.enter_context(Triton(MODELS / folder, arguments))
+    with simulated("llmapi" if request.param == "llmapi" else "python") as triton:
+        yield request.param, triton
 
 
 @pytest.fixture

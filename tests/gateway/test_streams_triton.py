@@ -3,7 +3,6 @@
 import os
 import signal
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -15,7 +14,8 @@ from headgate_gateway.routing.pods import Pod, Pool
 from .clients import tries
 from .conftest import COHORT_NAME, KEY, NAME, Running
 from .test_streams import entries
-from .test_triton import HELLO, MODELS
+from .test_triton import HELLO
+from .tritons import simulated
 
 pytestmark = pytest.mark.triton
 Before = Callable[..., Awaitable[Running]]
@@ -26,14 +26,8 @@ Start = Callable[..., Awaitable[Running]]
 @pytest.fixture(scope="module", params=["llmapi", "python"])
 def tritons(request: pytest.FixtureRequest) -> Iterator[tuple[str, list[Triton]]]:
     """The dialect, and two servers of the same model."""
-    name = "tensorrt_llm" if request.param == "llmapi" else "ensemble"
-    arguments = ["--model-control-mode=explicit", f"--load-model={name}"]
-    with ExitStack() as stack:
-        folder = MODELS / request.param
-        yield (
-            request.param,
-            [stack.enter_context(Triton(folder, arguments)) for _ in range(2)],
-        )
+    with simulated(request.param) as one, simulated(request.param) as other:
+        yield request.param, [one, other]
 
 
 @pytest.fixture

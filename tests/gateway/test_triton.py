@@ -4,7 +4,6 @@ import asyncio
 import os
 import signal
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import ExitStack
 from typing import Any
 
 import aiohttp
@@ -12,25 +11,21 @@ import openai
 import pytest
 from openai import AsyncOpenAI
 
-from headgate_cluster.files import TREE
 from headgate_cluster.triton import Triton
 
 from .conftest import ENSEMBLE, KEY, MODEL, NAME, TENANT, Running, pod
+from .tritons import simulated
 
 pytestmark = pytest.mark.triton
 Start = Callable[..., Awaitable[Running]]
-MODELS = TREE / "images" / "triton-sim" / "models"
 HELLO: Any = [{"role": "user", "content": "Tell me about the harbour."}]
 
 
 @pytest.fixture(params=["llmapi", "ensemble"])
 def served(request: pytest.FixtureRequest) -> Iterator[tuple[str, Triton]]:
     """The dialect, and a Triton that speaks it."""
-    folder = "llmapi" if request.param == "llmapi" else "python"
-    name = "tensorrt_llm" if request.param == "llmapi" else "ensemble"
-    arguments = ["--model-control-mode=explicit", f"--load-model={name}"]
-    with ExitStack() as stack:
-        yield request.param, stack.enter_context(Triton(MODELS / folder, arguments))
+    with simulated("llmapi" if request.param == "llmapi" else "python") as triton:
+        yield request.param, triton
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import ExitStack
 from typing import Any
 
 import openai
@@ -17,7 +16,8 @@ from headgate_gateway.routing.pods import Pod, Pool
 
 from .conftest import KEY, TENANT, Running
 from .test_routing import NAME, front, served, to
-from .test_triton import MODELS, _active
+from .test_triton import _active
+from .tritons import simulated
 
 pytestmark = pytest.mark.triton
 Start = Callable[..., Awaitable[Running]]
@@ -28,18 +28,11 @@ SEGMENTS = StreamingBody()
 @pytest.fixture(scope="module", params=["llmapi", "python"])
 def tritons(request: pytest.FixtureRequest) -> Iterator[tuple[str, dict[str, Triton]]]:
     """The dialect, and a server for each of two models, whose variants have their names."""
-    name = "tensorrt_llm" if request.param == "llmapi" else "ensemble"
-    arguments = ["--model-control-mode=explicit", f"--load-model={name}"]
-    with ExitStack() as stack:
-        yield (
-            request.param,
-            {
-                variant: stack.enter_context(
-                    Triton(MODELS / request.param, arguments, env={"HEADGATE_VARIANT": variant})
-                )
-                for variant in ("small", "large")
-            },
-        )
+    with (
+        simulated(request.param, HEADGATE_VARIANT="small") as small,
+        simulated(request.param, HEADGATE_VARIANT="large") as large,
+    ):
+        yield request.param, {"small": small, "large": large}
 
 
 @pytest.fixture
