@@ -3,6 +3,7 @@
 The operator subtracts what it read before. `process` tells it that the counters began anew.
 """
 
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -31,6 +32,7 @@ class CohortCounts:
 class Feedback:
     def __init__(self, process: str) -> None:
         self._process = process
+        self.settle: Callable[[], None] = lambda: None  # adds what waits to be added
         self._cohorts: dict[tuple[str, str, str], CohortCounts] = {}
 
     def of(self, namespace: str, model: str, cohort: str) -> CohortCounts:
@@ -43,6 +45,7 @@ class Feedback:
         return counts
 
     def body(self) -> bytes:
+        self.settle()
         cohorts = [
             {
                 **dict(zip(NAMES, names, strict=True)),
@@ -71,3 +74,13 @@ def count(
         counts.failed += 1
     if first_token is not None:
         counts.first_token.observe(first_token)
+
+
+def count_all(
+    counts: CohortCounts, first_tokens: Collection[float], usages: Sequence[Usage]
+) -> None:
+    """Add calls that were answered."""
+    counts.answered += len(usages)
+    counts.input_tokens += sum(usage.input_tokens for usage in usages)
+    counts.output_tokens += sum(usage.output_tokens for usage in usages)
+    counts.first_token.observe_all(first_tokens)

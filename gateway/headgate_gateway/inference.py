@@ -5,6 +5,7 @@ import time
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from functools import partial
+from math import floor
 from typing import Any, Final
 
 from headgate_api.snapshot import Cohort, Identity
@@ -152,9 +153,10 @@ class Answer:
         """Let one request with this Idempotency-Key through; from here on it leaves a record."""
         request, tenant = self.request, self.request.credential.tenant
         owner = f"{tenant.namespace}/{tenant.name}"
-        request.timeline.waits = "idempotency"
+        timeline = request.timeline
+        timeline.waits = "idempotency"
         entered = await self._shared.idempotency.enter(owner, request.head.path, self.exchange)
-        request.timeline.stages.append(("idempotency", self._clock()))
+        timeline.end_stage("idempotency", self._clock())
         if isinstance(entered, Refusal | Kept):
             return entered
         self.exchange, self.outcome.idempotency = entered, "claimed"
@@ -217,11 +219,9 @@ def _named(key: tuple[str, ...], cohort: Cohort | None) -> Headers:
 def server_timing(timeline: Timeline, now: float) -> bytes:
     """Tell how long each stage took, in ms, as browsers and SDKs show it.
 
-    >>> server_timing(Timeline(1.0, [("identity", 1.001), ("parse", 1.0015)]), 1.0515)
+    >>> server_timing(Timeline(1.0, ("identity", "parse"), [0.001, 0.0005], at=1.0015), 1.0515)
     b'identity;dur=1.0, parse;dur=0.5, call;dur=50.0'
     """
-    parts, before = [], timeline.started
-    for name, ended in timeline.stages:
-        parts.append(f"{name};dur={(ended - before) * 1000:.1f}, ")
-        before = ended
-    return f"{''.join(parts)}call;dur={(now - before) * 1000:.1f}".encode()
+    seconds = now - (timeline.at or timeline.started)
+    stages = f"{timeline.timed()}, " if timeline.seconds else ""
+    return f"{stages}call;dur={floor(1e4 * seconds) / 10}".encode()

@@ -3,7 +3,7 @@
 The data path adds to plain numbers that it holds on to; a collector reads them when somebody asks.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
@@ -176,6 +176,7 @@ class Metrics(Collector):
             p + "idempotency_claim_duration_seconds", "How long the store took.", STAGE_BOUNDS
         )
         self.genai = GenAi(conventions)
+        self.settle: Callable[[], None] = lambda: None  # adds what waits to be added
         self.bugs.of()
         self.cancel_seconds.of()
         for outcome in ("started", "won", "lost"):
@@ -240,6 +241,7 @@ class Metrics(Collector):
         return registry
 
     def collect(self) -> Iterator[Metric]:
+        self.settle()
         for family in self.families():
             yield counter(family) if family.bounds is None else histogram(family)
         yield self._overflows()

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import Final, TypeAlias
 
 import msgspec
@@ -30,9 +31,8 @@ from headgate_gateway.telemetry.names import OPERATIONS
 from headgate_gateway.telemetry.spans import Told
 from headgate_gateway.telemetry.tracing import Tracing
 from headgate_gateway.timeline import Attempt, Timeline
+from headgate_gateway.usual import DIRECT, Usual
 
-DIRECT: Final = "direct"
-"""Stands for a route where the name is the ModelDeployment's own."""
 STOPPED: Final = frozenset(
     {
         "cancelled",
@@ -81,6 +81,10 @@ class Teller:
     ring: Ring = field(default_factory=Ring)  # for explanations
     calibrations: Calibrations = field(default_factory=Calibrations)  # of estimates
     _waiting: deque[Ended] = field(default_factory=deque)
+    _usual: Usual = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._usual = Usual(self.metrics, self.feedback)
 
     def tell(self, request: Request, call: Source | None, outcome: Outcome) -> None:
         """Tell about a request whose timeline has ended. `call`: it was to be served by a model."""
@@ -99,17 +103,41 @@ class Teller:
             raise  # the event loop logs it
 
     def _tell(self, request: Request, call: Source | None, outcome: Outcome) -> None:
+        if (end := outcome.end) is not None and self._is_usual(request, outcome):
+            self._learn(request, end.usage)
+            line = self._usual.tell(request, end, partial(_usual_facts, request, outcome))
+        else:
+            line = self._tell_in_full(request, call, outcome)
+        if outcome.watch is not None:
+            tell_stream(self.metrics, request, outcome.watch, end)
+        if self.write is not None:
+            self.write(line)
+        self.ring.keep(record(request, outcome.watch, line))
+
+    def _is_usual(self, request: Request, outcome: Outcome) -> bool:
+        """Whether there is nothing to tell of it but what there is of nearly all."""
+        timeline, attempts = request.timeline, request.timeline.attempts
+        if outcome.code or outcome.idempotency is not None or len(attempts) != 1:
+            return False
+        attempt, first = attempts[0], timeline.first_text
+        return (
+            request.plan is None
+            and request.fitted is None
+            and first is not None
+            and attempt.result == OK
+            and attempt.usage is None
+            and not attempt.ejected
+            and not self.tracing.wants(request.trace, first - timeline.started)
+        )
+
+    def _tell_in_full(self, request: Request, call: Source | None, outcome: Outcome) -> bytes:
         timeline = request.timeline
         assert timeline.ended is not None  # noqa: S101 - see above
         facts = facts_of(request, outcome, timeline, timeline.ended - timeline.started)
         metrics = self.metrics
         metrics.requests.of(str(outcome.status), outcome.code).add()
-        before, stage_seconds, stages_ms = timeline.started, metrics.stage_seconds, facts.stages_ms
-        for stage, ended in timeline.stages:
-            seconds = ended - before
-            stage_seconds.of(stage).observe(seconds)
-            stages_ms[stage] = int(seconds * 1e6) / 1000  # round() costs as much as all the rest
-            before = ended
+        for stage, seconds in zip(timeline.names, timeline.seconds, strict=False):
+            metrics.stage_seconds.of(stage).observe(seconds)
         if outcome.code == Code.DEADLINE_EXCEEDED:
             stages = timeline.stages
             where = stages[-1][0] if call is None and stages else "call"
@@ -118,17 +146,12 @@ class Teller:
             self._count_dropped(request.model.identity, request.fitted)
         if call is not None:
             self._tell_call(request, call, outcome, facts)
-        if outcome.watch is not None:
-            tell_stream(metrics, request, outcome.watch, outcome.end)
-        line = _ENCODER.encode(facts) + b"\n"
-        if self.write is not None:
-            self.write(line)
-        self.ring.keep(record(request, outcome.watch, line))
         if self.tracing.collector is not None:
             head = request.head
             self.tracing.end(
                 Told(facts, timeline, request.trace, request.now, head.method, head.path)
             )
+        return _ENCODER.encode(facts) + b"\n"
 
     def _tell_call(self, request: Request, call: Source, outcome: Outcome, facts: Facts) -> None:
         attempts = request.timeline.attempts
@@ -229,7 +252,7 @@ def facts_of(request: Request, outcome: Outcome, timeline: Timeline, seconds: fl
         code=outcome.code or OK,
         duration_s=int(seconds * 1e4) / 1e4,
         operation=OPERATIONS.get(request.head.path, ""),
-        stages_ms={},
+        stages_ms=dict(zip(timeline.names, map(float, timeline.written()), strict=False)),
         idempotency=outcome.idempotency,
     )
     credential = getattr(request, "credential", None)  # what the stages came to
@@ -253,6 +276,17 @@ def facts_of(request: Request, outcome: Outcome, timeline: Timeline, seconds: fl
     return facts
 
 
+def _usual_facts(request: Request, outcome: Outcome) -> Facts:
+    """Find what there is to tell of a request for which all went as usual."""
+    facts = facts_of(request, outcome, request.timeline, 0.0)
+    (attempt,) = request.timeline.attempts
+    facts.attempts, facts.cohort = 1, attempt.cohort.name
+    if outcome.end is not None:
+        facts.finish_reason = outcome.end.finish_reason
+        facts.tokens_estimated = outcome.end.usage.estimated
+    return facts
+
+
 def _count_answer(served: Served, outcome: Outcome, timeline: Timeline, facts: Facts) -> None:
     """Add one answer, whole or not, to its model's series, and its numbers to the facts."""
     served.seconds.observe(facts.duration_s)
@@ -263,7 +297,7 @@ def _count_answer(served: Served, outcome: Outcome, timeline: Timeline, facts: F
         served.first_token.observe(first)
     end = outcome.end
     if end is None:
-        served.genai.add_usage(None)
+        served.genai.add_usages((None,))
         return
     usage = end.usage
     served.input.add(usage.input_tokens)
@@ -271,7 +305,7 @@ def _count_answer(served: Served, outcome: Outcome, timeline: Timeline, facts: F
     facts.input_tokens, facts.output_tokens = usage.input_tokens, usage.output_tokens
     facts.cached_tokens, facts.reasoning_tokens = usage.cached_tokens, usage.reasoning_tokens
     facts.tokens_estimated, facts.finish_reason = usage.estimated, end.finish_reason
-    served.genai.add_usage(usage)
+    served.genai.add_usages((usage,))
     if outcome.code:
         return
     served.genai.duration.observe(facts.duration_s)

@@ -32,13 +32,16 @@ class Pipeline:
     def __init__(
         self, stages: Sequence[Stage], metrics: Metrics, clock: Callable[[], float]
     ) -> None:
-        self._stages = [(stage.name, stage.decide, stage) for stage in stages]
+        self._names = tuple(stage.name for stage in stages)
+        self._stages = [(stage.decide, stage) for stage in stages]
         self._refusals = metrics.refusals
         self._clock = clock
 
     async def ask(self, request: Request) -> Verdict:
-        note, clock = request.timeline.stages.append, self._clock
-        for name, decide, stage in self._stages:
+        timeline, clock = request.timeline, self._clock
+        timeline.names += self._names
+        note, before = timeline.seconds.append, timeline.at or timeline.started
+        for decide, stage in self._stages:
             verdict = decide(request)
             if verdict is not PASS:
                 # A timer costs dozens of bare awaits, so only a stage that waits gets one.
@@ -46,11 +49,17 @@ class Pipeline:
                     verdict = await self._wait(stage, request, verdict)
                 if verdict is not PASS:
                     assert isinstance(verdict, Refusal)  # noqa: S101 - there is no third answer
-                    note((name, clock()))
-                    self._refusals.of(name, verdict.code).add()
-                    return verdict
-            note((name, clock()))
-        return PASS
+                    break
+            now = clock()
+            note(now - before)
+            before = now
+        else:
+            timeline.at = before
+            return PASS
+        timeline.at = clock()
+        note(timeline.at - before)
+        self._refusals.of(stage.name, verdict.code).add()
+        return verdict
 
     async def _wait(self, stage: Stage, request: Request, verdict: Awaitable[Verdict]) -> Verdict:
         request.timeline.waits = stage.name

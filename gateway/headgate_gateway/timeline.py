@@ -4,10 +4,18 @@ Times are in s on the event loop's clock. Nothing is computed while the request 
 histograms, `Server-Timing` and the access log are made of these numbers afterwards.
 """
 
+from functools import cache
+from itertools import accumulate, chain
+from math import floor
+from typing import Final
+
 from msgspec import Struct
 
 from headgate_api.snapshot import Cohort
 from headgate_gateway.calls.events import Usage
+
+_SHORT: Final = tuple(f"{us / 1000:.3f}" for us in range(1000))
+"""Numbers below 1 ms, by us, as most stages are: to write one takes longer than many a stage."""
 
 
 class Attempt(Struct):
@@ -33,8 +41,12 @@ class Timeline(Struct):
     """Filled in as the request goes on."""
 
     started: float
-    stages: list[tuple[str, float]] = []
-    """Name and end of each stage; it began when the one before ended."""
+    names: tuple[str, ...] = ()
+    """Of its stages in order, with those that it may not come to."""
+    seconds: list[float] = []
+    """That each took, of those that it came to. One begins when the one before ends."""
+    at: float = 0.0
+    """When the last of them ended. 0: none has."""
     waits: str = ""
     """Name of the stage that it waits for, or last waited for. Others take no time to be seen."""
     attempts: list[Attempt] = []
@@ -43,3 +55,55 @@ class Timeline(Struct):
     left: float | None = None
     """When the client was seen to have left, before its answer was complete."""
     ended: float | None = None
+    _written: list[str] | None = None
+
+    @property
+    def stages(self) -> list[tuple[str, float]]:
+        """Name and end of each stage that it came to."""
+        _, *ends = accumulate(self.seconds, initial=self.started)
+        return list(zip(self.names, ends, strict=False))
+
+    def end_stage(self, name: str, now: float) -> None:
+        """Note the end of a stage that belongs to no pipeline."""
+        self.names += (name,)
+        self.seconds.append(now - (self.at or self.started))
+        self.at = now
+
+    def written(self) -> list[str]:
+        """Write down in ms how long its stages took, once: it is told twice, and numbers take long.
+
+        >>> Timeline(1.0, ("identity", "parse"), [0.0001009, 0.00206]).written()
+        ['0.100', '2.06']
+        """
+        found = self._written
+        if found is None:
+            try:
+                found = [_SHORT[floor(1e6 * each)] for each in self.seconds]
+            except IndexError:
+                found = [str(floor(1e6 * each) / 1000) for each in self.seconds]
+            self._written = found
+        return found
+
+    def listed(self) -> str:
+        """List its stages and what they took, as JSON has the members of an object."""
+        return self._list(0)
+
+    def timed(self) -> str:
+        """List them as `Server-Timing` does."""
+        return self._list(1)
+
+    def _list(self, form: int) -> str:
+        parts = _forms(self.names[: len(self.seconds)])[form].copy()
+        parts[1::2] = self.written()
+        return "".join(parts)
+
+
+@cache
+def _forms(names: tuple[str, ...]) -> tuple[list[str], list[str]]:
+    """Prepare lists of stages, with room for numbers. Requests end at a handful of stages."""
+    starts = ["", *("," for _ in names[1:])]
+    listed = [(f'{start}"{name}":', "") for start, name in zip(starts, names, strict=False)]
+    timed = [
+        (f"{start and ', '}{name};dur=", "") for start, name in zip(starts, names, strict=False)
+    ]
+    return [*chain(*listed)], [*chain(*timed)]

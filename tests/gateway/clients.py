@@ -122,6 +122,7 @@ def serving(runtime: str, rules: RouteBody) -> tuple[Any, ...]:
 
 def tries(running: Running) -> tuple[str, ...]:
     """How all attempts ended, by the gateway's counter."""
+    running.gateway.metrics.settle()
     counted = running.gateway.metrics.attempts.items()
     return tuple(sorted(labels[-1] for labels, count in counted for _ in range(int(count.value))))
 

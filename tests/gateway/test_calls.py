@@ -132,6 +132,7 @@ async def test_a_cut_after_the_first_byte_is_told_and_never_tried_again(start: S
 async def test_tokens_of_an_answer_that_broke_off_are_counted(start: Start, stream: bool) -> None:
     running = await start(cut)
     await ask(running, stream=stream)
+    running.gateway.metrics.settle()
     tokens = running.gateway.metrics.tokens.items()
     told = json.loads(running.gateway.feedback.body())["cohorts"]
 

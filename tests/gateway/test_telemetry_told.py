@@ -297,9 +297,9 @@ async def test_failures_have_an_error_type(start: Start) -> None:
 def test_the_latest_conventions_count_tokens_their_way() -> None:
     metrics = Metrics("here", "latest")
     bound = metrics.genai.bind("chat", "asked", "public")
-    bound.add_usage(Usage(10, 4, cached_tokens=3, reasoning_tokens=2))
-    bound.add_usage(Usage(99, 4, estimated=True))
-    bound.add_usage(None)
+    bound.add_usages(
+        (Usage(10, 4, cached_tokens=3, reasoning_tokens=2), Usage(99, 4, estimated=True), None)
+    )
     text = generate_latest(metrics.registry()).decode()
 
     names = (

@@ -50,7 +50,8 @@ def attempt(started: float, ended: float | None, result: str = "ok", **more: Any
 def timeline(*attempts: Attempt) -> Timeline:
     return Timeline(
         started=STARTED,
-        stages=[("identity", STARTED + 0.001), ("parse", STARTED + 0.003)],
+        names=("identity", "parse"),
+        seconds=[0.001, 0.002],
         attempts=list(attempts),
         first_text=STARTED + 0.5 if attempts else None,
         ended=STARTED + 2.0,

@@ -6,6 +6,7 @@ collector nothing to walk through; the objects behind them would take 20 MB, and
 """
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgspec
@@ -13,7 +14,7 @@ import msgspec
 from headgate_gateway.calls.deadline import Deadline
 from headgate_gateway.explain.explanation import Segments
 from headgate_gateway.request import Request
-from headgate_gateway.routing.decision import Decision, Stage
+from headgate_gateway.routing.decision import Decision, Stage, Why
 from headgate_gateway.routing.routes import Route
 from headgate_gateway.streaming.watch import Watch
 
@@ -77,8 +78,23 @@ def record(request: Request, watch: Watch | None, line: bytes) -> Record:
         None if allowance is None else allowance.limits.max_total_tokens,
         None if allowance is None or allowance.tokens is None else allowance.used,
         request.route,
-        b"" if decision is None else packed(decided(decision, watch, timeline.started)),
+        b"" if decision is None else _packed(request, decision, watch),
     )
+
+
+def _packed(request: Request, decision: Decision, watch: Watch | None) -> bytes:
+    alone = request.plan is None and len(decision.stages) == 1
+    if alone and watch is None and not decision.words and not decision.errors:
+        (stage,) = decision.stages
+        return _packed_alone(decision.rule, stage.route, stage.model, stage.variants, stage.why)
+    return packed(decided(decision, watch, request.timeline.started))
+
+
+@lru_cache(1024)
+def _packed_alone(rule: int, route: str, model: str, variants: tuple[str, ...], why: Why) -> bytes:
+    """Pack what is the same for all that take a route to a target, and is shared by all of them."""
+    stage = Stage(route=route, model=model, variants=variants, why=why)
+    return packed(Decided(rule, {}, {}, [stage], None))
 
 
 def decided(decision: Decision, watch: Watch | None = None, started: float = 0.0) -> Decided:

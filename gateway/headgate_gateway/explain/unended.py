@@ -1,7 +1,5 @@
 """Requests that have not ended: those in work, and those that are only thought of."""
 
-from itertools import pairwise
-
 import msgspec
 
 from headgate_gateway.explain.explain import explain
@@ -20,10 +18,6 @@ def so_far(request: Request, now: float) -> Explanation:
     facts.tries = tuple(try_of(attempt, timeline.started) for attempt in timeline.attempts)
     if timeline.first_text is not None:
         facts.first_token_s = timeline.first_text - timeline.started
-    times = [("", timeline.started), *timeline.stages]
-    facts.stages_ms = {
-        name: round((ended - before) * 1000, 3) for (_, before), (name, ended) in pairwise(times)
-    }
     return explain(record(request, None, msgspec.json.encode(facts)))
 
 

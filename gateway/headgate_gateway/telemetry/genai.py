@@ -4,7 +4,7 @@
 ModelDeployment that answered; they differ behind a RoutingPolicy.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
@@ -30,8 +30,8 @@ TOKEN_TYPE: Final = prometheus(names.TOKEN_TYPE)
 TOKEN_MODALITY: Final = prometheus(names.TOKEN_MODALITY)
 ERROR_TYPE: Final = prometheus(names.ERROR_TYPE)
 
-AddUsage: TypeAlias = Callable[[Usage | None], None]
-"""Told once for each request that went to a model server; None: nothing is known."""
+AddUsages: TypeAlias = Callable[[Sequence[Usage | None]], None]
+"""Told once of each request that went to a model server; None: nothing is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Bound:
     duration: Spread  # of those that went well
     first: Spread
     per_token: Spread
-    add_usage: AddUsage
+    add_usages: AddUsages
 
 
 class GenAi:
@@ -91,14 +91,13 @@ class _Usage:
         name = prometheus(names.CLIENT_TOKEN_USAGE)
         self.tokens = spreads(name, "Tokens of a request.", USAGE_BOUNDS, *COMMON, TOKEN_TYPE)
 
-    def bind(self, labels: tuple[str, ...]) -> AddUsage:
+    def bind(self, labels: tuple[str, ...]) -> AddUsages:
         given, made = self.tokens.of(*labels, "input"), self.tokens.of(*labels, "output")
 
-        def add(usage: Usage | None) -> None:
-            if usage is not None:
-                if not usage.estimated:
-                    given.observe(usage.input_tokens)
-                made.observe(usage.output_tokens)
+        def add(usages: Sequence[Usage | None]) -> None:
+            known = [usage for usage in usages if usage is not None]
+            given.observe_all([usage.input_tokens for usage in known if not usage.estimated])
+            made.observe_all([usage.output_tokens for usage in known])
 
         return add
 
@@ -120,12 +119,12 @@ class _LatestUsage:
             f"{operation}_output_tokens", "Tokens generated for it.", USAGE_BOUNDS, *COMMON
         )
 
-    def bind(self, labels: tuple[str, ...]) -> AddUsage:
+    def bind(self, labels: tuple[str, ...]) -> AddUsages:
         text = (*labels, "text")
         given, made = self.given.of(*text), self.made.of(*text)
         given_spread, made_spread = self.given_spread.of(*labels), self.made_spread.of(*labels)
 
-        def add(usage: Usage | None) -> None:
+        def add_one(usage: Usage | None) -> None:
             if usage is None:
                 # Not "nothing": nobody knows. The conventions want the series to exist.
                 self.given.of(*labels, "unknown")
@@ -140,5 +139,9 @@ class _LatestUsage:
                 self.cached.of(*text).add(usage.cached_tokens)
             if usage.reasoning_tokens is not None:
                 self.thought.of(*text).add(usage.reasoning_tokens)
+
+        def add(usages: Sequence[Usage | None]) -> None:
+            for usage in usages:
+                add_one(usage)
 
         return add

@@ -3,8 +3,8 @@
 The data path holds on to the series that it adds to. Nothing is computed until somebody asks.
 """
 
-from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from math import inf
 from typing import Final, Generic, TypeVar
@@ -42,6 +42,21 @@ class Spread:
     def observe(self, value: float) -> None:
         self.counts[bisect_left(self.bounds, value)] += 1
         self.total += value
+
+    def observe_all(self, values: Collection[float]) -> None:
+        """Add many. In order, it takes one search for each bound instead of one for each value."""
+        self.total += sum(values)
+        counts = self.counts
+        if len(values) < len(counts):
+            for value in values:
+                counts[bisect_left(self.bounds, value)] += 1
+            return
+        ordered, below = sorted(values), 0
+        for number, bound in enumerate(self.bounds):
+            end = bisect_right(ordered, bound, below)
+            counts[number] += end - below
+            below = end
+        counts[-1] += len(ordered) - below
 
     def add(self, other: "Spread") -> None:
         """Add all that another one with the same bounds has observed."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from headgate_gateway.telemetry.spans import Told
+from headgate_gateway.telemetry.trace_context import Trace
 
 ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 DISABLED: Final = "OTEL_SDK_DISABLED"
@@ -58,6 +59,10 @@ class Tracing:
         """Traces that were worth it and did not get there."""
         collector = self.collector
         return collector.failed + collector.dropped if collector is not None else 0
+
+    def wants(self, trace: Trace, waited: float) -> bool:
+        """Whether a request that went well is worth exporting. `waited`: s for the first text."""
+        return self.collector is not None and (trace.sampled or waited >= self.slow)
 
     def end(self, told: Told) -> None:
         """Export a request that is over, if it is worth it."""

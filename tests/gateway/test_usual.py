@@ -1,0 +1,178 @@
+"""Requests that end as nearly all do: told in short, and told the same as in full."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, strategies as st
+from prometheus_client.exposition import generate_latest
+
+from headgate_api.snapshot import Entry
+from headgate_gateway.calls.events import End, Usage
+from headgate_gateway.feedback import Feedback
+from headgate_gateway.metrics import Metrics
+from headgate_gateway.outcome import Ended, Teller
+from headgate_gateway.telemetry.facts import Facts
+from headgate_gateway.telemetry.series import Spread
+from headgate_gateway.telemetry.tracing import Tracing
+from headgate_gateway.usual import BATCH
+
+from .conftest import ENSEMBLE, KEY, MODEL, TENANT, Running, policy
+from .exchanges import Recorded
+from .test_calls import ask
+from .upstream import ensemble_saying, saying
+
+Start = Callable[..., Awaitable[Running]]
+TELL = Teller._tell
+
+
+class Told:
+    """What a teller of its own has told."""
+
+    def __init__(self, *, conventions: Any = "v1.41") -> None:
+        self.lines: list[bytes] = []
+        self.metrics, self.feedback = Metrics("here", conventions), Feedback("test")
+        self.teller = Teller(self.metrics, self.feedback, write=self.lines.append)
+
+    @property
+    def facts(self) -> list[Facts]:
+        return [msgspec.json.decode(line, type=Facts) for line in self.lines]
+
+    @property
+    def numbers(self) -> dict[str, float]:
+        metrics = self.metrics.registry().collect()
+        samples = [sample for metric in metrics for sample in metric.samples]
+        return {f"{sample.name}{sample.labels}": sample.value for sample in samples}
+
+    @property
+    def report(self) -> Any:
+        return msgspec.json.decode(self.feedback.body())
+
+
+@pytest.fixture
+def ended(monkeypatch: pytest.MonkeyPatch) -> list[Ended]:
+    """Requests as their teller gets them."""
+    kept: list[Ended] = []
+
+    def keep(teller: Teller, *one: Any) -> None:
+        kept.append(one)
+        TELL(teller, *one)
+
+    monkeypatch.setattr(Teller, "_tell", keep)
+    return kept
+
+
+@pytest.fixture
+def in_full(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Told]:
+    def tell(ended: list[Ended], **more: Any) -> Told:
+        told = Told(**more)
+        with monkeypatch.context() as patch:
+            patch.setattr(Teller, "_is_usual", lambda *_: False)
+            for one in ended:
+                TELL(told.teller, *one)
+        return told
+
+    return tell
+
+
+def in_short(ended: list[Ended], **more: Any) -> Told:
+    told = Told(**more)
+    for one in ended:
+        assert told.teller._is_usual(one[0], one[2])
+        TELL(told.teller, *one)
+    return told
+
+
+def assert_same(short: Told, full: Told) -> None:
+    for one, other in zip(short.facts, full.facts, strict=True):
+        assert abs((one.time - other.time).total_seconds()) < 60
+        assert msgspec.structs.replace(one, time=other.time) == other
+    assert short.numbers == pytest.approx(full.numbers)  # sums depend on the order
+    (one,), (other,) = short.report["cohorts"], full.report["cohorts"]
+    assert one.pop("first_token_sum") == pytest.approx(other.pop("first_token_sum"), abs=1e-5)
+    assert one == other
+
+
+@pytest.mark.parametrize("conventions", ["v1.41", "latest"])
+@pytest.mark.parametrize("entries", [(MODEL, TENANT), policy()], ids=["direct", "routed"])
+async def test_what_is_told_in_short_is_what_is_told_in_full(
+    start: Start,
+    ended: list[Ended],
+    in_full: Callable[..., Told],
+    entries: tuple[Entry, ...],
+    conventions: str,
+) -> None:
+    running = await start(saying("Good", " day"), entries=entries)
+    for stream in (False, True, False):
+        await ask(running, stream=stream)
+
+    assert 3 == len(ended)
+    made = {"conventions": conventions}
+    assert_same(in_short(ended, **made), in_full(ended, **made))
+
+
+@pytest.mark.parametrize("conventions", ["v1.41", "latest"])
+async def test_models_that_count_their_tokens_are_told_of_in_short_as_well(
+    start: Start, ended: list[Ended], in_full: Callable[..., Told], conventions: str
+) -> None:
+    running = await start(ensemble_saying("Good"), entries=(ENSEMBLE, TENANT))
+    for usage in (Usage(7, 1), Usage(7, 9, cached_tokens=3), Usage(7, 9, False, 0, 4)):
+        await ask(running)
+        ended[-1][2].end = End("length", usage)
+
+    made = {"conventions": conventions}
+    assert_same(in_short(ended, **made), in_full(ended, **made))
+
+
+async def test_every_request_is_in_the_numbers_whenever_they_are_read(start: Start) -> None:
+    running = await start(saying("Hi"))
+    metrics, usual = running.gateway.metrics, running.gateway.inference.teller._usual
+    for number in range(1, BATCH + 3):
+        await ask(running)
+        assert len(usual._waiting) < BATCH
+        if number in (1, 2, 7, BATCH, BATCH + 2):
+            text = generate_latest(metrics.registry()).decode()
+            assert f'requests_total{{code="",status="200"}} {number}.0' in text
+            assert f'stage_duration_seconds_count{{stage="parse"}} {number}.0' in text
+            assert not usual._waiting
+    assert f'"answered":{BATCH + 2}' in running.gateway.feedback.body().decode()
+
+
+async def test_what_is_not_as_usual_is_told_in_full(start: Start, ended: list[Ended]) -> None:
+    running = await start(saying("Hi"))
+    await ask(running)
+    await running.gateway.edge.handle(Recorded("POST", "/v1/chat/completions", KEY, b"{}"))
+    await ask(running, model="unknown")
+
+    teller = running.gateway.inference.teller
+    assert [True, False, False] == [teller._is_usual(one, told) for one, _, told in ended]
+
+
+async def test_a_request_that_is_exported_as_a_trace_is_told_in_full(
+    start: Start, ended: list[Ended]
+) -> None:
+    running = await start(saying("Hi"))
+    await ask(running)
+
+    class Collector:
+        exported = failed = dropped = 0
+        put = close = lambda *_: None
+
+    request, _, outcome = ended[0]
+    tracing = Tracing(collector=Collector())
+    teller = Teller(Metrics(), Feedback("test"), tracing)
+    assert teller._is_usual(request, outcome) is not request.trace.sampled
+    tracing.slow = 0.0
+    assert not teller._is_usual(request, outcome)
+
+
+@given(st.lists(st.integers(min_value=0, max_value=40), max_size=60))
+def test_many_values_at_once_are_values_one_by_one(values: list[int]) -> None:
+    one_by_one, at_once = Spread((1, 2, 5, 10, 20)), Spread((1, 2, 5, 10, 20))
+    for value in values:
+        one_by_one.observe(value)
+    at_once.observe_all(values)
+
+    assert one_by_one.counts == at_once.counts
+    assert one_by_one.total == at_once.total
