@@ -18,6 +18,7 @@ from headgate_api.base import (
     keyed,
     ordered,
 )
+from headgate_api.speculation import SpeculativeDecoding
 from headgate_api.types import (
     Annotations,
     Duration,
@@ -359,6 +360,9 @@ class Variant(ApiModel):
     """How the model is split. Absent: tensor parallelism over all GPUs of the replica."""
     engine: Engine = Field(default_factory=Engine)
     """Batching and cache. Absent: the model server's own defaults."""
+    speculative: SpeculativeDecoding | None = None
+    """Guessing ahead. It does not change what is answered: write the variant after its plain twin.
+    Absent: the variant does not guess."""
 
 
 class Rollout(ApiModel):
@@ -398,6 +402,12 @@ class ModelDeploymentSpec(ApiModel):
             "self.variants.all(v, !v.source.uri.startsWith('hf://'))",
             "runtime.type triton-python serves a Triton model repository: "
             "start source.uri with pvc:// or file://",
+            ".variants",
+        ),
+        Rule(
+            "self.runtime.type != 'triton-python' || self.variants.all(v, !has(v.speculative))",
+            "runtime.type triton-python has no speculative decoding of its own: remove "
+            "variants[].speculative, or use triton-llmapi or trtllm-serve",
             ".variants",
         ),
     )

@@ -6,10 +6,17 @@ from pydantic import Field
 
 from headgate_api.base import ApiModel, Rule, distinct, ordered
 from headgate_api.snapshot import Droppable, Trigger
+from headgate_api.speculation import Speculation
 from headgate_api.streaming import Streaming
-from headgate_api.types import Cel, KeyRef, ModelRef, RouteName, Tokens, VariantName
-
-Temperature = Annotated[float, Field(ge=0, le=2)]
+from headgate_api.types import (
+    Cel,
+    KeyRef,
+    ModelRef,
+    RouteName,
+    Temperature,
+    Tokens,
+    VariantName,
+)
 
 
 class Target(ApiModel):
@@ -152,9 +159,10 @@ class Route(ApiModel):
         ),
         Rule(
             "!has(self.respond) || (!has(self.generation) && !has(self.fallback) && "
-            "!has(self.acceptWhen) && !has(self.verifier) && !has(self.context))",
-            "route {self.name}: a fixed answer has no generation, fallback, acceptWhen, verifier "
-            "or context",
+            "!has(self.acceptWhen) && !has(self.verifier) && !has(self.context) && "
+            "!has(self.speculative))",
+            "route {self.name}: a fixed answer has no generation, fallback, acceptWhen, verifier, "
+            "context or speculative",
         ),
         Rule(
             "!has(self.targets) || self.targets.size() == 0 || "
@@ -195,6 +203,8 @@ class Route(ApiModel):
     """How the model writes. Absent: as the client says."""
     streaming: Streaming = Streaming()
     """How a stream is given to the client."""
+    speculative: Speculation | None = None
+    """Which requests go to variants that guess ahead. Absent: such a variant is as any other."""
     tools: Tools | None = None
     """Which tools a request may bring. Absent: any."""
     context: Context | None = None

@@ -82,6 +82,8 @@ class Cohort(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     served_model: str
     """Their own name of the model: Triton's in the URL `/v2/models/<served_model>/generate_stream`,
     or what an OpenAI server wants in `model`."""
+    speculative: bool = False
+    """They guess ahead, for every request."""
 
 
 class TokenizerBody(msgspec.Struct, frozen=True, kw_only=True):
@@ -150,6 +152,25 @@ class StreamingBody(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     on_upstream_loss: OnUpstreamLoss = "Error"
 
 
+SpeculationMode: TypeAlias = Literal["Auto", "Shadow", "Never"]
+GuessedTools: TypeAlias = Literal["Use", "Skip"]
+
+
+class SpeculationBody(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Which requests of a route go to cohorts that guess ahead."""
+
+    mode: SpeculationMode = "Auto"
+    percent: int = 100
+    """Of the requests that may go there."""
+    min_acceptance_percent: int = 40
+    """Of the guessed tokens, that the model must accept."""
+    min_benefit_percent: int = 5
+    """How much faster guessing cohorts must write."""
+    max_input_tokens: int | None = None
+    max_temperature: float | None = None
+    tool_calls: GuessedTools = "Skip"
+
+
 class ToolsBody(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a route allows of tools."""
 
@@ -207,6 +228,8 @@ class RouteRule(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     generation: GenerationBody = GenerationBody()
     streaming: StreamingBody | None = None
     """None: text is passed on as it comes."""
+    speculative: SpeculationBody | None = None
+    """None: cohorts that guess are as any others."""
     tools: ToolsBody = ToolsBody()
     context: ContextBody = ContextBody()
     verifier: VerifierBody | None = None

@@ -71,6 +71,7 @@ Quantity: TypeAlias = Annotated[
 
 Percent: TypeAlias = Annotated[int, Field(ge=0, le=100)]
 Tokens: TypeAlias = Annotated[int, Field(ge=1, le=10**12)]
+Temperature: TypeAlias = Annotated[float, Field(ge=0, le=2)]
 Cel: TypeAlias = Annotated[str, Field(min_length=1, max_length=1024)]
 """An expression that the gateway evaluates; the operator checks it (`headgate_policy.cel`)."""
 

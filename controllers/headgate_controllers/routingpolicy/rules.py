@@ -18,12 +18,14 @@ from headgate_api.snapshot import (
     FallbackBody,
     GenerationBody,
     RouteRule,
+    SpeculationBody,
     StreamingBody,
     Target as TargetBody,
     ToolsBody,
     Trigger,
     VerifierBody,
 )
+from headgate_api.speculation import Speculation
 from headgate_api.streaming import Streaming
 
 
@@ -43,6 +45,7 @@ def rule(route: Route, instructions: str) -> RouteRule:
         respond=None if route.respond is None else route.respond.message,
         generation=_generation(route.generation or Generation()),
         streaming=_streaming(route.streaming),
+        speculative=None if route.speculative is None else _speculation(route.speculative),
         tools=_tools(route.tools or Tools()),
         context=_context(route.context or Context()),
         verifier=_verifier(route.verifier, instructions),
@@ -74,6 +77,18 @@ def _streaming(said: Streaming) -> StreamingBody:
         max_hold=float(said.max_hold),
         heartbeat=float(said.heartbeat),
         on_upstream_loss=said.on_upstream_loss,
+    )
+
+
+def _speculation(said: Speculation) -> SpeculationBody:
+    return SpeculationBody(
+        mode=said.mode,
+        percent=said.percent,
+        min_acceptance_percent=said.min_acceptance_percent,
+        min_benefit_percent=said.min_benefit_percent,
+        max_input_tokens=said.max_input_tokens,
+        max_temperature=said.max_temperature,
+        tool_calls=said.tool_calls,
     )
 
 
