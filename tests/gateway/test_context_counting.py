@@ -7,7 +7,7 @@ from headgate_gateway.context.counting import estimate_input
 from headgate_gateway.edge.asked import Asked
 from headgate_gateway.refusals import Refusal
 from headgate_gateway.streaming.surfaces import SURFACES
-from headgate_policy.tokens import PER_MESSAGE, estimate
+from headgate_policy.tokens import PER_MESSAGE, SAMPLED, estimate, estimate_soon
 
 TOOL = {"type": "function", "function": {"name": "tide", "parameters": {"type": "object"}}}
 CALL = {"id": "c1", "type": "function", "function": {"name": "tide", "arguments": '{"at": "noon"}'}}
@@ -26,6 +26,13 @@ def chat(*messages: dict[str, object], **fields: object) -> Asked:
 def test_a_message_costs_its_text_and_its_marks() -> None:
     expected = estimate("When is high tide?") + PER_MESSAGE
     assert expected == estimate_input(chat({"role": "user", "content": "When is high tide?"}))
+
+
+def test_of_a_long_message_samples_are_looked_at() -> None:
+    text = SAMPLED * "Is it 5? "
+    expected = estimate_soon(text) + PER_MESSAGE
+    assert expected == estimate_input(chat({"role": "user", "content": text}))
+    assert expected != estimate(text) + PER_MESSAGE
 
 
 def test_calls_of_tools_are_read_too() -> None:

@@ -3,7 +3,30 @@
 import pytest
 from hypothesis import given, strategies as st
 
-from headgate_policy.tokens import EVERY, LONGEST_MEMORY, STEEPEST, Calibration, estimate
+from headgate_policy.tokens import (
+    EVERY,
+    LONGEST_MEMORY,
+    SAMPLED,
+    SAMPLING_ERROR,
+    STEEPEST,
+    Calibration,
+    estimate,
+    estimate_soon,
+)
+
+KINDS = (
+    "The lighthouse keeper climbs the stairs every evening. ",
+    "def total(items: list[int]) -> int:\n    return sum(items)\n\n",
+    '{"name": "harbour", "depth": 12.5, "open": true}\n',
+    "Der Leuchtturm steht seit hundert Jahren auf der Klippe. ",
+    "灯台は百年前から崖の上に立っている。",
+    "3.14159 2.71828 ",
+)
+PIECES = st.builds(
+    lambda kind, length: (kind * (length // len(kind) + 1))[:length],
+    st.sampled_from(KINDS),
+    st.integers(SAMPLED, 8 * SAMPLED),
+)
 
 
 @pytest.mark.parametrize(
@@ -34,6 +57,22 @@ def test_only_the_empty_text_has_no_tokens(text: str) -> None:
 
 def test_a_character_that_cannot_be_written_down_is_counted_as_well() -> None:
     assert estimate("?") == estimate("\ud800")
+
+
+@given(st.lists(PIECES, min_size=1, max_size=6).map("".join))
+def test_a_long_text_is_estimated_by_samples_as_well_as_is_said(text: str) -> None:
+    assert pytest.approx(estimate(text), rel=SAMPLING_ERROR) == estimate_soon(text)
+
+
+@given(st.lists(st.sampled_from(KINDS), min_size=1, max_size=90).map("".join))
+def test_samples_do_not_keep_step_with_a_text_that_repeats_itself(block: str) -> None:
+    text = block * (20 * SAMPLED // len(block))
+    assert pytest.approx(estimate(text), rel=SAMPLING_ERROR) == estimate_soon(text)
+
+
+@given(st.text())
+def test_a_short_text_is_not_sampled(text: str) -> None:
+    assert estimate(text) == estimate_soon(text)
 
 
 class TestCalibration:

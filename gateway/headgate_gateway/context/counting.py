@@ -6,22 +6,25 @@ from typing import Final, NamedTuple
 from headgate_gateway.edge.asked import Asked
 from headgate_gateway.edge.chat_request import ChatRequest, Message
 from headgate_gateway.routing.pods import Pool
-from headgate_policy.tokens import PER_MESSAGE, Calibration, estimate
+from headgate_policy.tokens import PER_MESSAGE, Calibration, estimate, estimate_soon
 
 KEPT: Final = 10_000
 """Models whose calibration is kept."""
 LONGEST: Final = 64 * 1024
-"""Bytes of a body that is compared: the event loop does it."""
+"""Bytes of a body that is compared: of longer ones the estimate is less sure."""
 
 
 def estimate_input(asked: Asked) -> int:
-    """Estimate the tokens of all that the model is to read, before any calibration."""
+    """Estimate the tokens of all that the model is to read, before any calibration.
+
+    Of a long text only samples are looked at: the event loop waits.
+    """
     if isinstance(asked, ChatRequest):
         texts = [text for message in asked.messages for text in read_texts(message)]
         texts += tool_texts(asked)
         texts += [evidence.text for evidence in asked.context or ()]
-        return estimate("".join(texts)) + PER_MESSAGE * len(asked.messages)
-    return estimate("".join(asked.texts))
+        return estimate_soon("".join(texts)) + PER_MESSAGE * len(asked.messages)
+    return estimate_soon("".join(asked.texts))
 
 
 def read_texts(message: Message) -> Iterable[str]:

@@ -56,7 +56,7 @@ class Message(Struct, forbid_unknown_fields=True):
     @property
     def text(self) -> str:
         """The content as the model reads it."""
-        return "".join(self.parts)
+        return self.content if type(self.content) is str and self.content else "".join(self.parts)
 
     @property
     def texts(self) -> list[str]:
