@@ -59,8 +59,11 @@ class Signal:
 
     def result(self) -> None:
         cancelled, self._cancelled = self._cancelled, None
-        if cancelled is not None:
-            raise cancelled
+        try:
+            if cancelled is not None:
+                raise cancelled
+        finally:
+            del cancelled  # it knows of this frame, which would know of it for ever
 
 
 class Work:
@@ -123,6 +126,8 @@ class Work:
                 rest = _finish(self._coroutine, awaited)
                 self._task = self._loop.create_task(rest, context=self._context)
                 self._task.add_done_callback(self._finished)
+        finally:
+            del value  # as in `Signal.result`: it may be what was raised
 
     def _finished(self, task: asyncio.Task[None]) -> None:
         self._end(None if task.cancelled() else task.exception())

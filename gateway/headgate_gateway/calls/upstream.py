@@ -148,6 +148,7 @@ class Upstream(asyncio.Protocol):
             # nobody could tell whether it was cut.
             self._whole = True
         self._lost = self._lost or (str(error) if error else "closed by the model server")
+        del self._parser  # it keeps us as we keep it
         self._tell()
         if self.on_lost is not None:
             self.on_lost(self)

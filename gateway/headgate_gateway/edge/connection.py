@@ -49,7 +49,8 @@ class Connection(asyncio.Protocol):
 
         self.until = inf
         """When `late` is to be called, on the loop's clock."""
-        self._late: Callable[[], None] = self.abort
+        # Not bound to us: we would then stay until the garbage collector comes by.
+        self._late: Callable[[Connection], None] = Connection.abort
 
     @property
     def idle(self) -> bool:
@@ -61,7 +62,7 @@ class Connection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)  # uvloop has classes of its own
         self._transport.set_write_buffer_limits(high=self._limits.write_bytes)
         if self._edge.joined(self):
-            self._watch(self._limits.head_seconds, self.close)
+            self._watch(self._limits.head_seconds, Connection.close)
         else:
             self.abort()
 
@@ -133,7 +134,7 @@ class Connection(asyncio.Protocol):
         elif self._edge.draining:
             self.close()
         elif self.until == inf:  # else it runs already: empty lines before a request gain no time
-            self._watch(self._limits.idle_seconds, self.close)
+            self._watch(self._limits.idle_seconds, Connection.close)
 
     def _answered(self) -> None:
         if self._reader.ready or self._ahead:
@@ -172,10 +173,10 @@ class Connection(asyncio.Protocol):
                 if reader.waits():
                     self.write(wire.CONTINUE)
             seconds = limits.body_seconds + reader.length / limits.body_rate
-            self.until, self._late = self._begun + seconds, self._too_late
+            self.until, self._late = self._begun + seconds, Connection._too_late
         elif self._timed != reader.begun:
             self._timed = reader.begun
-            self._watch(limits.head_seconds, self._too_late)
+            self._watch(limits.head_seconds, Connection._too_late)
 
     # Endings and clocks
 
@@ -204,9 +205,9 @@ class Connection(asyncio.Protocol):
 
     def late(self) -> None:
         self.until = inf
-        self._late()
+        self._late(self)
 
-    def _watch(self, seconds: float, late: Callable[[], None]) -> None:
+    def _watch(self, seconds: float, late: "Callable[[Connection], None]") -> None:
         self.until, self._late = self._loop.time() + seconds, late
 
     def _too_late(self) -> None:
@@ -216,7 +217,7 @@ class Connection(asyncio.Protocol):
     def _await_reader(self) -> None:
         """Wait for a client that must first take what was written."""
         self._unsent = self._transport.get_write_buffer_size()
-        self._watch(self._limits.send_seconds, self._unread)
+        self._watch(self._limits.send_seconds, Connection._unread)
 
     def _unread(self) -> None:
         """Drop a client that takes next to nothing; one that is only slow gets its answer."""
@@ -239,7 +240,7 @@ class Connection(asyncio.Protocol):
         if self._transport.can_write_eof():
             self._transport.write_eof()
             self._transport.resume_reading()
-            self._watch(self._limits.linger_seconds, self._transport.abort)
+            self._watch(self._limits.linger_seconds, Connection.abort)
         else:  # TLS says goodbye by itself, and reads until the client does
             self.close()
 

@@ -115,7 +115,8 @@ class Reader:
         self._bodies.held -= size
 
     def close(self) -> None:
-        """Keep nothing any more."""
+        """Keep nothing any more, and read nothing."""
+        del self._parser  # it keeps us as we keep it
         self.ready.clear()
         self.release(self._held)
 
