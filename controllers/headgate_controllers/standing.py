@@ -20,6 +20,10 @@ from headgate_controllers.contract import (
 
 LARGEST_BODY: Final = 900_000
 """Bytes of an entry's body: one ConfigMap, of 1 MiB, must hold it."""
+MOST_TOLD: Final = 3
+"""Faults in one message."""
+LONGEST_TOLD: Final = 1000
+"""Characters of several; a message has 1024."""
 ALL_RESOLVED: Final = Mark(
     "ResolvedRefs", "True", Reason.REFS_RESOLVED, "everything that the object names was found"
 )
@@ -74,7 +78,7 @@ def resolved(problems: Iterable[Note]) -> Mark:
     notes = sorted(problems, key=lambda note: note.reason == Reason.SOURCE_UNREADABLE)
     if not notes:
         return ALL_RESOLVED
-    first, sentence = notes[0], notes[0].sentence + and_more(len(notes))
+    first, sentence = notes[0], together(notes)
     if first.reason == Reason.SOURCE_UNREADABLE:
         return Mark("ResolvedRefs", "Unknown", first.reason, sentence)
     return Mark("ResolvedRefs", "False", first.reason, sentence)
@@ -108,14 +112,34 @@ def and_more(count: int) -> str:
     return f" (and {count - 1} more)" if count > 1 else ""
 
 
-def refused(subject: Subject, finding: Note, now: datetime, **fields: Any) -> Plan:
+def together(notes: Sequence[Note]) -> str:
+    """Tell of several faults, each of which names its field, as many as there is room for."""
+    told, *others = (note.sentence for note in notes)
+    more = len(others)
+    for sentence in others[: MOST_TOLD - 1]:
+        if len(told) + len(sentence) > LONGEST_TOLD:
+            break
+        told += f"; {sentence}"
+        more -= 1
+    return told + and_more(more + 1)
+
+
+def refused(subject: Subject, finding: Note, now: datetime, *others: Mark, **fields: Any) -> Plan:
     """This generation is wrong; the last accepted one, if any, stays in force."""
     accepted = Mark("Accepted", "False", finding.reason, finding.sentence)
-    return held_back(subject, accepted, now, **fields)
+    return held_back(subject, accepted, now, *others, **fields)
 
 
-def held_back(subject: Subject, why: Mark, now: datetime, **fields: Any) -> Plan:
-    """This generation does not come into force; the last accepted one, if any, stays."""
+def held_back(subject: Subject, why: Mark, now: datetime, *others: Mark, **fields: Any) -> Plan:
+    """This generation does not come into force; the last accepted one, if any, stays.
+
+    Args:
+        subject: the object.
+        why: what is wrong with it.
+        now: the time.
+        others: what else is.
+        fields: of the status.
+    """
     kept = subject.kept
     if kept is None:
         programmed = Mark("Programmed", "False", why.reason, "nothing of it is in force")
@@ -123,7 +147,7 @@ def held_back(subject: Subject, why: Mark, now: datetime, **fields: Any) -> Plan
         sentence = f"generation {kept.generation}, accepted last, stays in force"
         programmed = Mark("Programmed", "True", Reason.KEPT_LAST_ACCEPTED, sentence)
     ready = Mark("Ready", why.status, why.reason, why.message)
-    return conclude(subject, (why, programmed, ready), now, entry=kept, **fields)
+    return conclude(subject, (why, *others, programmed, ready), now, entry=kept, **fields)
 
 
 def in_force(

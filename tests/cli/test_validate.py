@@ -207,6 +207,36 @@ def test_a_route_that_cannot_work_is_found_on_its_line(
     assert [f"{file}:{says}", "2 objects, 1 findings"] == said
 
 
+@pytest.mark.parametrize(
+    ("written", "says"),
+    [
+        ("prefer: Cost", "prefer: unknown field; there are acceptWhen, "),
+        ("spill: Never", "spill: unknown field; there are acceptWhen, "),
+        ("cache: {type: Exact}", "cache: unknown field; there are acceptWhen, "),
+        (
+            "generation: {caps: {maxChoices: 2}}",
+            "generation.caps.maxChoices: unknown field; there are maxOutputTokens, temperature",
+        ),
+        (
+            "fallback: [{route: other, triggers: [ModeSafe]}]",
+            (
+                'fallback[0].triggers[0]: Unsupported value: "ModeSafe": supported values: '
+                '"Error", "Timeout", "Saturated", "Rejected"'
+            ),
+        ),
+    ],
+)
+def test_what_nothing_acts_on_is_refused_by_name_with_what_there_is(
+    tmp_path: Path, capsys: Any, written: str, says: str
+) -> None:
+    file = write(tmp_path, f"{ROUTE}      {written}\n" + MODEL)
+
+    code, said = validate(capsys, file)
+
+    assert 1 == code
+    assert said[0].startswith(f"{file}:10: RoutingPolicy/assistant: spec.routes[0].{says}"), said
+
+
 def test_a_word_that_nothing_measures_is_found(tmp_path: Path, capsys: Any) -> None:
     file = write(tmp_path, RULES + MODEL)
 

@@ -582,7 +582,9 @@ class TestTemplate:
         env = [{"name": "T", "secretKeyRef": {"name": "hf", "key": "token"}}]
         world, key = world_with(TEMPLATED | {"runtime": {"env": env}})
         assert "ResolvedRefs=False ConfigMapNotFound" in told(world.settle(key))[1]
-        assert "(and 1 more)" in told(world.settle(key))[1]
+        assert told(world.settle(key))[1].endswith(
+            '; spec.runtime.env[T].secretKeyRef: there is no Secret "hf"'
+        )
 
 
 class TestNames:

@@ -83,6 +83,22 @@ NOT_ACCEPTED = {
         + "; ".join(f"spec.routes[{name}].when: column 1: there is no x" for name in "abc")
         + " (and 1 more)",
     ),
+    "faults of several kinds": (
+        policy(
+            "Router",
+            route("typo", when="x", fallback=[{"route": "a", **BACK}]),
+            route("never", when="request.turns < 0"),
+            LAST,
+            falls("a", "b"),
+            falls("b", "a"),
+        ),
+        (
+            "InvalidExpression: spec.routes[typo].when: column 1: there is no x; "
+            "spec.routes[never].when: column 1: the expression is never true; "
+            "spec.routes[a].fallback: routes fall back to each other in a circle: a -> b -> a; "
+            "remove one of these fallbacks"
+        ),
+    ),
     "two that are long": (
         policy("Router", *(route(name, when="x" * 700) for name in "ab"), LAST),
         f"InvalidExpression: spec.routes[a].when: column 1: there is no {'x' * 700} (and 1 more)",
@@ -241,6 +257,21 @@ class TestRefusal:
         assert told(world.settle(chat))[-1].startswith("Ready=True")
 
 
+def test_what_is_wrong_with_references_is_told_beside_what_is_wrong_with_rules() -> None:
+    world = World()
+    model(world, "llama", Available="True")
+    target = {"modelRef": {"name": "llama"}, "variants": ["fp9"]}
+    bad = policy("Router", route("first", when="x", targets=[target]), LAST)
+    plan = world.settle(world.apply("RoutingPolicy", "chat", bad))
+
+    rule = "Accepted=False InvalidExpression: spec.routes[first].when: column 1: there is no x"
+    reference = (
+        "ResolvedRefs=False VariantNotFound: spec.routes[first].targets: ModelDeployment "
+        '"llama" has no variant "fp9"; it has fp8, int4'
+    )
+    assert (rule, reference) == told(plan)[:2]
+
+
 def test_what_is_not_wrong_is_let_through() -> None:
     """Neighbours of what is refused above."""
     world = World()
@@ -287,7 +318,8 @@ class TestWhatTheGatewayCannotMeasure:
 
         assert (
             "SpecHonored=False NotSupportedHere: spec.routes[thrifty].when: nothing measures "
-            "risk.tier yet (and 1 more); what depends on it does not hold"
+            "risk.tier yet; what depends on it does not hold; spec.routes[thrifty].when: nothing "
+            "measures tenant.budgetUsed yet; what depends on it does not hold"
         ) == told(plan)[2]
         assert told(plan)[-1].startswith("Ready=True Serving")
         assert plan.entry is not None

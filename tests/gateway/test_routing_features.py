@@ -22,7 +22,7 @@ from headgate_gateway.routing.guesses import (
 )
 from headgate_gateway.routing.tables import Credential, Tables, Tenant, compile_entry
 from headgate_gateway.timeline import Timeline
-from headgate_policy.cel import WHEN
+from headgate_policy.cel import WHEN, compile_rule
 
 from .conftest import entry
 from .courses import rule
@@ -246,3 +246,23 @@ CODE = """def main():
 )
 def test_a_share_of_code_is_guessed(text: str, least: float, most: float) -> None:
     assert least <= code_share(text) <= most
+
+
+@pytest.mark.parametrize(
+    "when",
+    [
+        "tenant.budgetUsed > 0.9",
+        "tenant.budgetUsed <= 0.9",
+        "!(tenant.budgetUsed > 0.9)",
+        "risk.tier == 'High'",
+        "risk.tier != 'High'",
+        "risk.tier in ['Low', 'Medium', 'High']",
+        "has(risk.tier) && risk.tier != 'Low'",
+        "request.turns > 9 || risk.tier != 'Low'",
+        "request.turns < 9 ? risk.tier != 'Low' : true",
+        "region.mode == 'Safe'",
+        "region.mode in ['Reduced', 'Safe']",
+    ],
+)
+def test_a_rule_about_what_nothing_measures_yet_takes_no_request(when: str) -> None:
+    assert not compile_rule(when, WHEN, headers=()).holds(features())

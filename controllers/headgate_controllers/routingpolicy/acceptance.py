@@ -9,14 +9,10 @@ from headgate_api.conditions import Mark, Reason
 from headgate_api.routes import Route
 from headgate_api.routingpolicy import RoutingPolicy, RoutingPolicySpec
 from headgate_controllers.contract import Note
-from headgate_controllers.standing import and_more
-from headgate_policy.cel import ACCEPT, WHEN, Checked, Problem, Table, check
+from headgate_controllers.standing import together
+from headgate_policy.cel import ACCEPT, WHEN, Checked, Problem, Table, Word, check
 
 SCORE: Final = "answer.verifier.score"
-MOST_TOLD: Final = 3
-"""Faults in one message."""
-LONGEST_TOLD: Final = 1024
-"""Characters of several."""
 _HONORED: Final = Mark(
     "SpecHonored", "True", Reason.ALL_FIELDS_ACTIVE, "all that the policy says is acted on"
 )
@@ -34,8 +30,8 @@ class Conditions:
         return frozenset() if self.accept is None else frozenset(self.accept.words)
 
 
-def conditions_of(policy: RoutingPolicy) -> dict[str, Conditions] | Note:
-    """Check the expressions of all routes, by their names; or say what is wrong."""
+def conditions_of(policy: RoutingPolicy) -> tuple[dict[str, Conditions], list[Note]]:
+    """Check the expressions of all routes. Returns those that are right, by route, and faults."""
     spec, found, faults = policy.spec, dict[str, Conditions](), list[Note]()
     for route in spec.routes:
         said = [
@@ -53,7 +49,7 @@ def conditions_of(policy: RoutingPolicy) -> dict[str, Conditions] | Note:
                     "add one to this route",
                 )
             )
-    return _told(faults) or found
+    return found, faults
 
 
 def _checked(
@@ -67,20 +63,19 @@ def _checked(
     return found
 
 
-def never(policy: RoutingPolicy, conditions: Mapping[str, Conditions]) -> Note | None:
-    """Find a route to which no request ever comes, or whose answers nobody ever sees."""
+def never(policy: RoutingPolicy, conditions: Mapping[str, Conditions]) -> Iterator[Note]:
+    """Find routes to which no request ever comes, or whose answers nobody ever sees."""
     spec = policy.spec
-    faults: list[Note] = []
     for route in spec.routes:
         field, said = _field(route), conditions[route.name]
         for name, condition in (("when", said.when), ("acceptWhen", said.accept)):
             if condition is not None and condition.constant is False:
-                faults.append(_never(f"{field}.{name}: {condition.remark}"))
+                yield _never(f"{field}.{name}: {condition.remark}")
         if said.when is not None:
-            faults += _unclaimed(f"{field}.when", said.when, spec.models)
+            yield from _unclaimed(f"{field}.when", said.when, spec.models)
     if spec.architecture == "Router":
-        faults += _shadowed([route for route in spec.routes if route.role == "Entry"], conditions)
-    return _told(faults)
+        entries = [route for route in spec.routes if route.role == "Entry"]
+        yield from _shadowed(entries, conditions)
 
 
 def _unclaimed(field: str, when: Checked, models: Sequence[str]) -> Iterator[Note]:
@@ -117,8 +112,8 @@ def _never(sentence: str) -> Note:
     return Note(Reason.ROUTE_NEVER_MATCHES, sentence)
 
 
-def loop(policy: RoutingPolicy) -> Note | None:
-    """Find routes that fall back to each other in a circle."""
+def loops(policy: RoutingPolicy) -> Iterator[Note]:
+    """Find routes that fall back to each other in a circle. Several that meet are told as one."""
     leads = {route.name: [to.route for to in route.fallback] for route in policy.spec.routes}
     done: set[str] = set()
     for start in leads:
@@ -127,8 +122,7 @@ def loop(policy: RoutingPolicy) -> Note | None:
                 f"spec.routes[{circle[0]}].fallback: routes fall back to each other in a circle: "
                 f"{' -> '.join(circle)}; remove one of these fallbacks"
             )
-            return Note(Reason.FALLBACK_LOOP, sentence)
-    return None
+            yield Note(Reason.FALLBACK_LOOP, sentence)
 
 
 def _circle(
@@ -148,7 +142,7 @@ def _circle(
 def honored(policy: RoutingPolicy, conditions: Mapping[str, Conditions]) -> Mark:
     """Tell which words of conditions nothing measures yet."""
     missing = [
-        (f"{_field(route)}.{name}", word)
+        _unmeasured(f"{_field(route)}.{name}", WHEN.words[word])  # no other table has such words
         for route in policy.spec.routes
         for name, condition in (
             ("when", conditions[route.name].when),
@@ -159,25 +153,17 @@ def honored(policy: RoutingPolicy, conditions: Mapping[str, Conditions]) -> Mark
     ]
     if not missing:
         return _HONORED
-    field, word = missing[0]
-    absent = WHEN.words[word].optional  # no other table has such words
-    meanwhile = "what depends on it does not hold" if absent else "it is the same in every request"
-    sentence = f"{field}: nothing measures {word} yet{and_more(len(missing))}; {meanwhile}"
-    return Mark("SpecHonored", "False", Reason.NOT_SUPPORTED_HERE, sentence)
+    return Mark("SpecHonored", "False", Reason.NOT_SUPPORTED_HERE, together(missing))
+
+
+def _unmeasured(field: str, word: Word) -> Note:
+    meanwhile = "what depends on it does not hold"
+    if not word.optional:
+        meanwhile = "it is the same in every request"
+    return Note(
+        Reason.NOT_SUPPORTED_HERE, f"{field}: nothing measures {word.name} yet; {meanwhile}"
+    )
 
 
 def _field(route: Route) -> str:
     return f"spec.routes[{route.name}]"
-
-
-def _told(faults: Sequence[Note]) -> Note | None:
-    """Tell the first faults, each of which names its field, as far as there is room."""
-    if not faults:
-        return None
-    told = faults[0].sentence
-    rest = list(faults[1:])
-    for fault in faults[1:MOST_TOLD]:
-        if len(told) + len(fault.sentence) > LONGEST_TOLD:
-            break
-        told += f"; {rest.pop(0).sentence}"
-    return Note(faults[0].reason, told + and_more(len(rest) + 1))

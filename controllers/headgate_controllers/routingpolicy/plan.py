@@ -8,7 +8,7 @@ from headgate_controllers.contract import Note, Plan
 from headgate_controllers.routingpolicy import acceptance, resources, status
 from headgate_controllers.routingpolicy.observed import Observed
 from headgate_controllers.routingpolicy.references import resolve
-from headgate_controllers.standing import held_back, refused
+from headgate_controllers.standing import held_back, refused, together
 from headgate_policy.snapshot import make_entry
 
 
@@ -17,12 +17,13 @@ def plan(seen: Observed, now: datetime) -> Plan:
     subject, policy = seen.subject, seen.policy
     if isinstance(policy, Invalid):
         return refused(subject, Note(Reason.SPEC_INVALID, str(policy)), now)
-    found = acceptance.conditions_of(policy)
-    if isinstance(found, Note):
-        return refused(subject, found, now)
-    if finding := acceptance.never(policy, found) or acceptance.loop(policy):
-        return refused(subject, finding, now)
-    resolved = resolve(seen, policy, found)
+    conditions, faults = acceptance.conditions_of(policy)
+    faults += [*acceptance.never(policy, conditions), *acceptance.loops(policy)]
+    resolved = resolve(seen, policy, conditions)
+    if faults:
+        finding = Note(faults[0].reason, together(faults))
+        others = () if resolved.mark.status == "True" else (resolved.mark,)
+        return refused(subject, finding, now, *others)
     if not resolved.usable:
         return held_back(subject, resolved.mark, now)
     held = [name for name in policy.spec.models if name not in seen.winners]
@@ -36,5 +37,5 @@ def plan(seen: Observed, now: datetime) -> Plan:
             body=body,
             requires=resources.requires(body),
         )
-    honored = acceptance.honored(policy, found)
+    honored = acceptance.honored(policy, conditions)
     return status.routed(seen, policy, resolved.mark, honored, now, entry=entry)
