@@ -70,6 +70,12 @@ class StreamMetrics:
         self.segments = counts(
             p + "segments", "Segments of text, by why they ended.", *labels, "cause"
         )
+        self.withheld = counts(
+            p + "segments_withheld",
+            "Segments that were held when their stream ended, and never given.",
+            *labels,
+            "reason",
+        )
         self.signals = counts(
             p + "stream_signals", "Streams in which phrases were found.", *labels, "signal"
         )

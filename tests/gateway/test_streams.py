@@ -315,6 +315,22 @@ async def test_a_stop_by_a_filter_says_so(start: Start) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "withheld"), [("It is so. It is a mat", {"content_filter": 1}), ("It is so.", {})]
+)
+async def test_text_that_a_filter_keeps_back_is_counted(
+    start: Start, text: str, withheld: dict[str, int]
+) -> None:
+    running = await start(hanging(word(text)), entries=entries(max_hold=10.0))
+    task = await stream(running, request())
+    await until(lambda: spoken(running))
+    running.gateway.inference.stop(STOP)
+    await task
+    await asyncio.sleep(0)
+
+    assert withheld == counted(running, "withheld")
+
+
+@pytest.mark.parametrize(
     ("how", "more"),
     [
         ("completions", {}),
@@ -382,6 +398,7 @@ async def test_a_stream_that_breaks_is_an_error_that_says_what_one_has(start: St
     assert ("upstream_lost", True) == (seen.error["code"], seen.error["partial_output"])
     assert (200, False, None) == (seen.exchange.status, seen.done, seen.finish)
     assert {"broken": 1} == counted(running, "ended")
+    assert {"upstream_lost": 1} == counted(running, "withheld")
 
 
 async def test_a_model_that_repeats_itself_for_ever_is_stopped_behind_a_sentence(

@@ -181,6 +181,8 @@ class Segmented:
         self._outcome.fail(refusal.code, refusal.status)
         self._watch.ending = "broken" if broken else "stopped"
         last = b"".join(map(self._written, self._segmenter.stop()))
+        if self._segmenter.withheld:
+            self._watch.withheld = refusal.code
         if broken:
             self._exchange.finish(last + error_event(refusal, partial=True))
             return None

@@ -77,6 +77,7 @@ class Segmenter:
         "_trigger",
         "causes",
         "due",
+        "withheld",
     )
 
     def __init__(self, how: StreamingBody) -> None:
@@ -99,6 +100,8 @@ class Segmenter:
         """When to call `expire`, on the clock of the times that it is given."""
         self.causes: dict[Cause, int] = {}
         """Segments of text so far, by why they ended."""
+        self.withheld = False
+        """A stop has left out text."""
 
     def feed(self, event: Event, now: float) -> Sequence[Event]:
         """Take what came, and return what can go."""
@@ -157,6 +160,7 @@ class Segmenter:
             return self.finish()
         code = self._fences.holds(held)
         segments = self._let_go(held.rfind("\n") + 1 if code else last_word(held, len(held)), "end")
+        self.withheld = self._length > 0
         self._keep("", self._length)
         return segments
 

@@ -9,6 +9,7 @@ from typing import Final, Literal, TypeAlias
 
 from headgate_gateway.calls.events import End, Event, Text, ToolCall
 from headgate_gateway.metrics import GAP_BOUNDS, Metrics
+from headgate_gateway.refusals import Code
 from headgate_gateway.request import Request
 from headgate_gateway.streaming.segments import Cause
 from headgate_gateway.telemetry.series import Spread
@@ -66,6 +67,7 @@ class Watch:
         "longest",
         "retracted",
         "segments",
+        "withheld",
     )
 
     def __init__(self) -> None:
@@ -81,6 +83,8 @@ class Watch:
         """The longest of them."""
         self.asserted = self.retracted = False
         self.ending: Ending = "left"  # until it is known to be another
+        self.withheld: Code | None = None
+        """Why the client did not get what was held at the end."""
 
     def given(self, segment: Event, now: float) -> None:
         self.segments += 1
@@ -109,6 +113,8 @@ def tell(metrics: Metrics, request: Request, watch: Watch, end: End | None) -> N
     streams.ended.of(*labels, watch.ending).add()
     for cause, count in watch.causes.items():
         streams.segments.of(*labels, cause).add(count)
+    if watch.withheld is not None:
+        streams.withheld.of(*labels, watch.withheld).add()
     if watch.first is not None:
         seconds = watch.first - request.timeline.started
         streams.first_seconds.of(*labels).observe(seconds)
