@@ -32,7 +32,7 @@ class Connection(asyncio.Protocol):
     def __init__(self, edge: "Edge") -> None:
         self._edge = edge
         self._limits = edge.limits
-        self._reader = Reader(edge.limits, edge.bodies)
+        self._reader = Reader(edge.limits, edge.bodies, edge.familiar)
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport
         self.full: Signal | None = None

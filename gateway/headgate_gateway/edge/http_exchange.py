@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from headgate_gateway.edge import wire
 from headgate_gateway.edge.exchange import Headers
-from headgate_gateway.edge.messages import Message
+from headgate_gateway.edge.familiar import Message
 
 if TYPE_CHECKING:
     from headgate_gateway.edge.connection import Connection

@@ -1,6 +1,7 @@
 """Stage `identity`: whose key is it?"""
 
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import sha256
 from typing import ClassVar, Final
 
@@ -18,17 +19,26 @@ MISSING: Final = Refusal(
 UNKNOWN: Final = Refusal(Code.INVALID_API_KEY, 401, "This API key is not valid.")
 EXPIRED: Final = Refusal(Code.INVALID_API_KEY, 401, "This API key has expired.")
 
+REMEMBERED: Final = 512
+"""Keys whose digests are: to hash one takes longer than all that follows from it."""
+
 
 def identify(head: Head, tables: Tables, *, loaded: bool, now: float) -> Credential | Refusal:
     """Find whose key a request carries, at `now` s since 1970."""
-    scheme, _, key = head.headers.get(b"authorization", b"").partition(b" ")
     if not loaded:
         return NO_POLICY  # not 401: the key may well be right
-    if scheme.lower() != b"bearer" or not key:
+    digest = _digest(head.headers.get(b"authorization", b""))
+    if digest is None:
         return MISSING
-    # Looked up by digest, so the time it takes tells nothing about any key.
-    credential = tables.keys.get(sha256(key.strip()).digest())
+    credential = tables.keys.get(digest)
     return UNKNOWN if credential is None else in_time(credential, now)
+
+
+@lru_cache(REMEMBERED)
+def _digest(authorization: bytes) -> bytes | None:
+    """Hash the key. Looked up by digest, the time it takes tells nothing about any key."""
+    scheme, _, key = authorization.partition(b" ")
+    return sha256(key.strip()).digest() if scheme.lower() == b"bearer" and key else None
 
 
 def in_time(credential: Credential, now: float) -> Credential | Refusal:

@@ -9,24 +9,15 @@ from dataclasses import dataclass
 from typing import Final
 
 import httptools
-from msgspec import Struct
 
 from headgate_gateway.edge import heads
 from headgate_gateway.edge.exchange import Head
+from headgate_gateway.edge.familiar import Familiar, Message, cut
 from headgate_gateway.edge.limits import Limits
 from headgate_gateway.refusals import Refusal
 
 SLICE: Final = 16 * 1024
 """Bytes parsed at once: bounds how many requests can wait parsed."""
-
-
-class Message(Struct, frozen=True, gc=False):
-    """A whole request."""
-
-    head: Head
-    body: bytes
-    keep: bool  # the client wants to go on after the answer
-    chunked: bool  # the client understands chunks
 
 
 @dataclass(slots=True)
@@ -43,11 +34,13 @@ class Reader:
     Args:
         limits: sizes of what it may send.
         bodies: shared by all clients.
+        familiar: as `bodies`.
     """
 
-    def __init__(self, limits: Limits, bodies: Bodies) -> None:
+    def __init__(self, limits: Limits, bodies: Bodies, familiar: Familiar) -> None:
         self._limits = limits
         self._bodies = bodies
+        self._familiar = familiar
         self._parser = httptools.HttpRequestParser(self)
 
         # Of the connection
@@ -58,6 +51,7 @@ class Reader:
         self.begun = 0
         """Messages begun so far."""
         self._held = 0  # bytes of bodies that are not answered yet, and of what waits unread
+        self._between = True  # the next byte may begin a message
 
         # Of the message being read
         self.reading = False
@@ -82,7 +76,8 @@ class Reader:
             What was not read.
         """
         if len(data) <= SLICE:
-            self._parse(data)
+            if not (self._between and self._recognize(data)):
+                self._parse(data)
             return b""
         for start in range(0, len(data), SLICE):
             self._parse(data[start : start + SLICE])
@@ -99,6 +94,7 @@ class Reader:
         if self.fault is None:
             self.fault = refusal
             self._body = b""
+            self._between = False
 
     def hold(self, size: int) -> bool:
         """Count bytes that are kept for this client. False: there is no room for them."""
@@ -120,6 +116,24 @@ class Reader:
         self.ready.clear()
         self.release(self._held)
 
+    def _recognize(self, data: bytes) -> bool:
+        """Read a whole request without the parser, or learn its head. False: it is not read yet."""
+        piece = cut(data)
+        if piece is None:
+            return False
+        message = self._familiar.find(piece)
+        if message is None:
+            self._parse(data)
+            if self._between and len(self.ready) == 1:
+                self._familiar.learn(piece, self.ready[0])
+            return True
+        size = len(message.body)
+        if size > self._limits.body_bytes or not self.hold(size):
+            return False
+        self.begun += 1
+        self.ready.append(message)
+        return True
+
     def _parse(self, data: bytes) -> None:
         begun, length = self.begun, self.length
         self._slice = len(data)
@@ -140,6 +154,7 @@ class Reader:
     def on_message_begin(self) -> None:
         self.begun += 1
         self.reading, self.in_body, self._expects = True, False, False
+        self._between = False
         self._url, self._headers, self._repeats = b"", {}, 0
         self._body, self.length, self._size = b"", 0, 0
 
@@ -193,7 +208,7 @@ class Reader:
     def on_message_complete(self) -> None:
         self.reading = False
         if self.fault is None:
-            keep = self._parser.should_keep_alive()
+            keep = self._between = self._parser.should_keep_alive()
             self.ready.append(Message(self.head, bytes(self._body), keep, self._modern))
             self._body = b""
 

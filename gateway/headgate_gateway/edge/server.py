@@ -9,6 +9,7 @@ from typing import Any, Final, TypeAlias
 from headgate_api.errors import TerminalError
 from headgate_gateway.edge.connection import Connection
 from headgate_gateway.edge.exchange import Exchange, Head
+from headgate_gateway.edge.familiar import Familiar
 from headgate_gateway.edge.limits import Limits
 from headgate_gateway.edge.messages import Bodies
 from headgate_gateway.edge.wire import Date
@@ -51,6 +52,7 @@ class Edge:
         self.date = Date()
         self.draining = False
         self.bodies = Bodies(limits.bodies_bytes)
+        self.familiar = Familiar()
         self.port = 0
         """Once it listens."""
 
