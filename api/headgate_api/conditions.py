@@ -109,7 +109,8 @@ class Reason(StrEnum):
     ALL_FIELDS_ACTIVE = "AllFieldsActive"
     """All that the object says is acted on."""
     NOT_SUPPORTED_HERE = "NotSupportedHere"
-    """The object is in force, but for something that this release cannot do yet."""
+    """The object is in force, but for something that this release, or the models that it names,
+    cannot do."""
 
     # Programmed
     ALL_GATEWAYS = "AllGateways"

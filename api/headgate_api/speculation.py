@@ -22,6 +22,13 @@ class SpeculativeDecoding(ApiModel):
             "eagle3 and draft-target need draft.uri; mtp and ngram have none; this is {self.type}",
             ".draft",
         ),
+        Rule(
+            "!has(self.draft) || !self.draft.uri.matches('^hf://.+@') || "
+            "self.draft.uri.endsWith('@main')",
+            "a draft comes from Hugging Face as its main branch is: write @main, or pin it on a "
+            "claim with pvc://; this is {self.draft.uri}",
+            ".draft",
+        ),
     )
 
     type: Literal["eagle3", "mtp", "ngram", "draft-target"]
@@ -31,7 +38,8 @@ class SpeculativeDecoding(ApiModel):
     max_draft_tokens: Annotated[int, Field(ge=1, le=32)] = 3
     """Tokens that are guessed at a time, at most."""
     draft: Source | None = None
-    """Where the head or the small model comes from. A change replaces the pods one by one."""
+    """Where the head or the small model comes from. TensorRT-LLM takes no revision for one of
+    Hugging Face but the main branch. A change replaces the pods one by one."""
 
 
 class Speculation(ApiModel):

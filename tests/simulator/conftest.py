@@ -24,7 +24,8 @@ from tritonclient.grpc import InferInput
 from headgate_api.modeldeployment import Variant
 from headgate_cluster.files import TREE
 from headgate_cluster.triton import Triton
-from headgate_controllers.modeldeployment.servers import SERVERS, locate
+from headgate_controllers.modeldeployment.servers import SERVERS
+from headgate_controllers.modeldeployment.sources import locate
 
 MODELS = TREE / "images" / "triton-sim" / "models"
 PROBE = TREE / "controllers/headgate_controllers/modeldeployment/files/alive.py"

@@ -20,7 +20,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from headgate_api.modeldeployment import Variant
 from headgate_cluster.files import TREE
-from headgate_controllers.modeldeployment.servers import SERVERS, locate
+from headgate_controllers.modeldeployment.servers import SERVERS
+from headgate_controllers.modeldeployment.sources import locate
 from headgate_policy.chat import STANDARD, ChatTemplate
 from simulated_llm.answer import Ask, answer
 from simulated_llm.prose import Drift

@@ -133,7 +133,7 @@ def _cohorts(seen: Observed, mdep: ModelDeployment, going: Rollout) -> Iterator[
     for name, cohort in going.cohorts.items():
         if going.sizes.new[name] or cohort.name in going.occupied:
             yield resources.cohort_body(mdep, cohort.name, name, cohort.revision)
-    # An old cohort may run on another runtime than the spec says now.
+    # An old cohort may run on another runtime, or guess otherwise, than the spec says now.
     kept = {} if seen.kept is None else {cohort.name: cohort for cohort in seen.kept.cohorts}
     for old in going.olds:
         if going.sizes.old[old.name] or old.name in going.occupied:

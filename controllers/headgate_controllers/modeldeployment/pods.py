@@ -13,12 +13,10 @@ from headgate_controllers.modeldeployment.gpus import RESOURCE, terms
 from headgate_controllers.modeldeployment.servers import (
     ALIVE,
     CONFIG_DIR,
-    MODELS_DIR,
     SERVERS,
-    Location,
     Server,
-    locate,
 )
+from headgate_controllers.modeldeployment.sources import Location, claims, locate
 
 BEFORE_STOP: Final = 5
 """Seconds between the end of a pod's readiness and SIGTERM: gateways hear of it meanwhile."""
@@ -108,7 +106,7 @@ def _pod_spec(
             *(t.model_dump(by_alias=True, exclude_none=True) for t in pod.tolerations),
         ],
         "containers": [_container(mdep, variant, server, location, default_image)],
-        "volumes": _volumes(str(runtime.shm_size), location),
+        "volumes": _volumes(str(runtime.shm_size), claims(variant)),
     }
     if needed := terms(variant):
         spec["affinity"] = {
@@ -140,8 +138,10 @@ def _container(
         {"name": "config", "mountPath": CONFIG_DIR, "readOnly": True},
         {"name": "shm", "mountPath": "/dev/shm"},  # noqa: S108 - of the pod
     ]
-    if location.claim is not None:
-        mounts.append({"name": "models", "mountPath": MODELS_DIR, "readOnly": True})
+    mounts += [
+        {"name": where.strip("/"), "mountPath": where, "readOnly": True}
+        for where in claims(variant)
+    ]
     if mount := server.config_mount(location):
         mounts.append({"name": "model-config", "mountPath": mount[0], "readOnly": True})
     return {
@@ -202,12 +202,16 @@ def _probes(mdep: ModelDeployment, server: Server) -> dict[str, Any]:
     }
 
 
-def _volumes(shm_size: str, location: Location) -> list[dict[str, Any]]:
+def _volumes(shm_size: str, claims: Mapping[str, str]) -> list[dict[str, Any]]:
     shm = {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": shm_size}}
-    if location.claim is None:
-        return [shm]
-    claim = {"claimName": location.claim, "readOnly": True}
-    return [shm, {"name": "models", "persistentVolumeClaim": claim}]
+    mounted = [
+        {
+            "name": where.strip("/"),
+            "persistentVolumeClaim": {"claimName": claim, "readOnly": True},
+        }
+        for where, claim in claims.items()
+    ]
+    return [shm, *mounted]
 
 
 def _resources(asked: Resources, gpus: int) -> dict[str, Any]:

@@ -120,12 +120,14 @@ def body(
 
 def cohort_body(mdep: ModelDeployment, name: str, variant: str, revision: str) -> CohortBody:
     runtime = mdep.spec.runtime.type
+    guessing = {v.name for v in mdep.spec.variants if v.speculative is not None}
     return CohortBody(
         name=name,
         variant=variant,
         revision=revision,
         runtime=runtime,
         served_model=SERVERS[runtime].served_model,
+        speculative=variant in guessing,
     )
 
 

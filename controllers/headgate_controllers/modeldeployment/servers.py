@@ -11,49 +11,29 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 import yaml
 
 from headgate_api.labels import GRPC_PORT, HTTP_PORT, METRICS_PORT
 from headgate_api.modeldeployment import RuntimeType, Variant
+from headgate_api.speculation import SpeculativeDecoding
+from headgate_controllers.modeldeployment.sources import Location, locate, locate_draft
 
 CONFIG_DIR: Final = "/etc/headgate"
-MODELS_DIR: Final = "/models"
-"""Where the claim of a pvc:// source is mounted."""
 ALIVE: Final = files("headgate_controllers.modeldeployment").joinpath("files/alive.py").read_text()
 """The liveness probe's program: every pod gets a copy."""
 ENSEMBLE: Final = (
     files("headgate_controllers.modeldeployment").joinpath("files/ensemble.pbtxt").read_text()
 )
 CONFIG_NAME: Final = "headgate"
-
-
-@dataclass(frozen=True, slots=True)
-class Location:
-    """Where a source lies, as the pod sees it."""
-
-    path: str
-    """A path in the pod; for hf:// the repository on Hugging Face."""
-    revision: str | None = None
-    claim: str | None = None
-
-
-def locate(uri: str) -> Location:
-    """Read a source's URI.
-
-    >>> locate("hf://org/name@main"), locate("pvc://weights/llama/8b").path
-    (Location(path='org/name', revision='main', claim=None), '/models/llama/8b')
-    """
-    url = urlsplit(uri)
-    match url.scheme:
-        case "hf":
-            path, _, revision = uri.removeprefix("hf://").rpartition("@")
-            return Location(path, revision=revision)
-        case "pvc":
-            return Location(MODELS_DIR + url.path, claim=url.netloc)
-        case _:
-            return Location(url.path)
+DECODING: Final = {
+    # By this name every release knows EAGLE-3; newer ones call it Eagle3, too.
+    "eagle3": "Eagle",
+    "mtp": "MTP",
+    "ngram": "NGram",
+    "draft-target": "DraftTarget",
+}
+"""`speculative_config.decoding_type` of TensorRT-LLM."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,6 +125,22 @@ def _llm(variant: Variant) -> dict[str, Any]:
     if engine.kv_cache_percent is not None:
         fraction = engine.kv_cache_percent / 100
         config["kv_cache_config"] = {"free_gpu_memory_fraction": fraction}
+    if variant.speculative is not None:
+        config["speculative_config"] = _speculation(variant.speculative, locate_draft(variant))
+    return config
+
+
+def _speculation(said: SpeculativeDecoding, draft: Location | None) -> dict[str, Any]:
+    config: dict[str, Any] = {
+        "decoding_type": DECODING[said.type],
+        "max_draft_len": said.max_draft_tokens,
+    }
+    if draft is not None:
+        # The spelling that all releases know; the newer speculative_model is the same.
+        config["speculative_model_dir"] = draft.path
+    if said.type == "mtp":
+        # Older releases read this instead of max_draft_len.
+        config["num_nextn_predict_layers"] = said.max_draft_tokens
     return config
 
 

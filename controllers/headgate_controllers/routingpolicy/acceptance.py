@@ -139,21 +139,23 @@ def _circle(
     )
 
 
-def honored(policy: RoutingPolicy, conditions: Mapping[str, Conditions]) -> Mark:
-    """Tell which words of conditions nothing measures yet."""
-    missing = [
-        _unmeasured(f"{_field(route)}.{name}", WHEN.words[word])  # no other table has such words
-        for route in policy.spec.routes
+def honored(findings: Sequence[Note]) -> Mark:
+    """Tell what of the policy has no effect."""
+    if not findings:
+        return _HONORED
+    return Mark("SpecHonored", "False", findings[0].reason, together(findings))
+
+
+def unmeasured(policy: RoutingPolicy, conditions: Mapping[str, Conditions]) -> Iterator[Note]:
+    """Find words of conditions that nothing measures yet."""
+    for route in policy.spec.routes:
         for name, condition in (
             ("when", conditions[route.name].when),
             ("acceptWhen", conditions[route.name].accept),
-        )
-        if condition is not None
-        for word in sorted(condition.unmeasured)
-    ]
-    if not missing:
-        return _HONORED
-    return Mark("SpecHonored", "False", Reason.NOT_SUPPORTED_HERE, together(missing))
+        ):
+            for word in sorted(condition.unmeasured if condition is not None else ()):
+                # No other table has such words.
+                yield _unmeasured(f"{_field(route)}.{name}", WHEN.words[word])
 
 
 def _unmeasured(field: str, word: Word) -> Note:

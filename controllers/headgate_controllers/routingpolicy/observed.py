@@ -24,6 +24,8 @@ class Model:
     runtime: str
     variants: Mapping[str, bool]
     """By name: whether a pod of it answers."""
+    guessing: frozenset[str]
+    """Variants that guess ahead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,4 +62,7 @@ def model_of(manifest: Manifest) -> Model:
         variants={
             variant["name"]: variant["name"] in answering for variant in spec.get("variants", ())
         },
+        guessing=frozenset(
+            variant["name"] for variant in spec.get("variants", ()) if "speculative" in variant
+        ),
     )

@@ -8,6 +8,7 @@ from headgate_controllers.contract import Note, Plan
 from headgate_controllers.routingpolicy import acceptance, resources, status
 from headgate_controllers.routingpolicy.observed import Observed
 from headgate_controllers.routingpolicy.references import resolve
+from headgate_controllers.routingpolicy.speculation import unchosen
 from headgate_controllers.standing import held_back, refused, together
 from headgate_policy.snapshot import make_entry
 
@@ -37,5 +38,7 @@ def plan(seen: Observed, now: datetime) -> Plan:
             body=body,
             requires=resources.requires(body),
         )
-    honored = acceptance.honored(policy, conditions)
+    honored = acceptance.honored(
+        [*acceptance.unmeasured(policy, conditions), *unchosen(seen, policy)]
+    )
     return status.routed(seen, policy, resolved.mark, honored, now, entry=entry)
