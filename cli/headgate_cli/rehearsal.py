@@ -5,7 +5,7 @@ through a gateway's own stages, up to where a model server would be asked.
 """
 
 import time
-from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
@@ -14,6 +14,7 @@ import msgspec
 from headgate_api.errors import TerminalError
 from headgate_api.snapshot import Entry, Pointer
 from headgate_cli.local import models
+from headgate_cli.prospects import look, prospects
 from headgate_cli.validate import checks
 from headgate_gateway.calls.call import Patience
 from headgate_gateway.edge.exchange import Head
@@ -21,16 +22,15 @@ from headgate_gateway.edge.heads import OURS, learn
 from headgate_gateway.edge.identity import in_time
 from headgate_gateway.edge.limits import Limits
 from headgate_gateway.edge.parse import Parse
-from headgate_gateway.explain.explanation import Explanation
+from headgate_gateway.explain.explanation import Explanation, Prospect
 from headgate_gateway.explain.unended import rehearsed
 from headgate_gateway.gateway import Gateway
 from headgate_gateway.pipeline import Pipeline
-from headgate_gateway.refusals import PASS, Code, Refusal
+from headgate_gateway.refusals import Code, Refusal
 from headgate_gateway.request import Request
 from headgate_gateway.routing.decision import Stage
 from headgate_gateway.routing.plan import Plan
 from headgate_gateway.routing.pods import Pod, Pods, Pool
-from headgate_gateway.routing.router import settle
 from headgate_gateway.routing.tables import Credential, Tables
 from headgate_gateway.routing.trial import Ground
 from headgate_gateway.settings import read_settings
@@ -79,9 +79,16 @@ async def rehearse(paths: Sequence[str], region: str, asked: Asked) -> Explanati
     verdict = await gateway.inference.pipeline.ask(request)
     if isinstance(verdict, Refusal) and verdict.code == Code.MODEL_NOT_FOUND:
         raise Wrong(_unknown(request))
-    if verdict is PASS and request.plan is not None:
-        await _begin(request, request.plan, gateway.inference.ground)
-    return rehearsed(request, verdict if isinstance(verdict, Refusal) else None)
+    if isinstance(verdict, Refusal):
+        return rehearsed(request, verdict)
+    coming: tuple[Prospect, ...] = ()
+    if request.plan is not None:
+        ground = gateway.inference.ground
+        await _begin(request, request.plan, ground)
+        coming = await prospects(request, request.plan, ground)
+    found = rehearsed(request, None)
+    found.prospects = coming
+    return found
 
 
 async def _gateway(entries: Sequence[Entry], region: str) -> Gateway:
@@ -173,22 +180,13 @@ def endpoint(body: bytes) -> str:
 
 async def _begin(request: Request, plan: Plan, ground: Ground) -> None:
     """Take the first step of a request whose first answer need not be its last."""
-    step = plan.first
-    stage = Stage(route=step.rule.name)
+    stage = Stage(route=plan.first.rule.name)
     plan.decision.stages.append(stage)
-    models = ground.models(plan.route.identity.namespace)
-    verdict = settle(request, step, stage, models, ground.targets)
-    if verdict is PASS and step.rule.respond is None:
-        found = ground.preparation.prepare(
-            request.asked, request.model, step.rule, body=request.body, now=request.now
-        )
-        prepared = await found if isinstance(found, Awaitable) else found
-        if isinstance(prepared, Refusal):
-            verdict = prepared
-        else:
-            request.task, request.fitted = prepared.task, prepared.fitted
-    if isinstance(verdict, Refusal):
-        stage.result, stage.reason = "failed", verdict.code
+    made = await look(request, plan, plan.first, stage, ground)
+    if isinstance(made, Refusal):
+        stage.result, stage.reason = "failed", made.code
+    elif made is not None:
+        request.task, request.fitted = made.task, made.fitted
 
 
 def _unknown(request: Request) -> str:

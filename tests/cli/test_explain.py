@@ -48,6 +48,39 @@ spec:
     - name: strong
       targets: [{modelRef: {name: llama-3-1-8b}}]
 """
+STAGES = """
+apiVersion: headgate.dev/v1alpha1
+kind: RoutingPolicy
+metadata: {name: stages}
+spec:
+  models: [stages]
+  architecture: Cascade
+  routes:
+    - name: fast
+      targets: [{modelRef: {name: qwen-2-5-7b}}]
+      acceptWhen: answer.schemaValid
+      fallback: [{route: again, triggers: [Rejected]}, {route: strong, triggers: [Error]}]
+    - name: again
+      role: Fallback
+      targets: [{modelRef: {name: qwen-2-5-7b}}]
+      acceptWhen: answer.schemaValid
+      fallback: [{route: strong, triggers: [Rejected, Error]}]
+    - name: strong
+      role: Fallback
+      targets: [{modelRef: {name: llama-3-1-8b}}]
+      generation: {defaults: {maxOutputTokens: 50}}
+      fallback: [{route: sorry, triggers: [Error]}]
+    - name: sorry
+      role: Fallback
+      respond: {message: "Later."}
+    - name: never
+      when: request.hasTools
+      targets: [{modelRef: {name: llama-3-1-8b}}]
+      acceptWhen: answer.schemaValid
+    - name: short
+      targets: [{modelRef: {name: llama-3-1-8b}}]
+      context: {maxInputTokens: 64, onOverflow: Truncate}
+"""
 NOON = "2026-11-27T12:00:00Z"
 
 
@@ -57,7 +90,7 @@ class Rehearsing:
     def __init__(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         self.folder = folder
         self._capsys = capsys
-        (folder / "policies.yaml").write_text(f"{POLICY}---{CASCADE}")
+        (folder / "policies.yaml").write_text("---".join((POLICY, CASCADE, STAGES)))
 
     def say(self, *options: str, body: str | None = None, **fields: Any) -> tuple[int, str, str]:
         """Return the exit code and what was printed."""
@@ -109,7 +142,11 @@ tokens of input
     has a fixed answer
 
 Its way:
-  1. route rest, model qwen-2-5-7b (the only target that was ready): it would be asked
+  1. route rest, model qwen-2-5-7b (the only target that was ready), about 18 tokens of input: it \
+would be asked
+
+What could follow:
+  after Error or Timeout of rest: route sorry, the answer is fixed
 
 Budgets:
   time: 120 s, by the policy
@@ -142,6 +179,40 @@ def test_a_cascade_tells_where_it_begins_and_what_it_accepts(rehearsing: Rehears
     )
     budgets = {"seconds": 2.0, "set_by": "x-request-timeout-ms", "max_output_tokens": 50}
     assert budgets == found["budgets"]
+
+
+def test_each_route_that_could_follow_is_told_with_what_it_would_be_asked(
+    rehearsing: Rehearsing,
+) -> None:
+    turns = [{"role": "user", "content": "word " * 100}, {"role": "assistant", "content": "No."}]
+    turns.append({"role": "user", "content": "Yes?"})
+    found = rehearsing.tell(model="stages", messages=turns)
+
+    (first,) = found["stages"]
+    assert ("fast", "qwen-2-5-7b", True) == (
+        first["route"],
+        first["model"],
+        first["input_tokens"] > 100,
+    )
+    again, strong, sorry, never, short = found["prospects"]
+    assert {"fast": ["Rejected"]} == again["after"]
+    assert ("again", "qwen-2-5-7b", True) == (again["route"], again["model"], again["repair"])
+    assert {"again": ["Error", "Rejected"], "fast": ["Error"]} == strong["after"]
+    assert ("strong", "llama-3-1-8b", 50) == (
+        strong["route"],
+        strong["model"],
+        strong["max_output_tokens"],
+    )
+    assert "repair" not in strong
+    assert ("sorry", "fixed", {"strong": ["Error"]}) == (
+        sorry["route"],
+        sorry["why"],
+        sorry["after"],
+    )
+    assert ("never", "its `when` does not hold") == (never["route"], never["reason"])
+    assert ("short", {"fast": []}) == (short["route"], short["after"])
+    assert "History:1" in short["context"]
+    assert short["input_tokens"] < 64
 
 
 def test_a_refusal_is_an_explanation_too(rehearsing: Rehearsing) -> None:

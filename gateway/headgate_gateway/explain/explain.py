@@ -94,6 +94,7 @@ def _rule(
         error=decided.errors.get(number),
         targets={target.model: target.weight for target in rule.targets},
         accept_when=rule.accept_when,
+        verifier=None if rule.verifier is None else rule.verifier.model,
         fallback={other.route: other.triggers for other in rule.fallback},
         max_input_tokens=rule.context.max_input_tokens,
         truncates=rule.context.truncate,

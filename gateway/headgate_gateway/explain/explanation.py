@@ -57,6 +57,8 @@ class Rule(Part, kw_only=True):
     """Models and their weights. None: the answer is fixed."""
     accept_when: str | None = None
     """What an answer must be to be given."""
+    verifier: str | None = None
+    """ModelDeployment that scores an answer, if `accept_when` comes to its score."""
     fallback: dict[str, tuple[Trigger, ...]] = {}
     """Routes that come next, and after what."""
     max_input_tokens: int | None = None
@@ -88,6 +90,29 @@ class Stage(Part, kw_only=True):
     """Numbers of its attempts, from 1."""
     input_tokens: int | None = None
     output_tokens: int | None = None
+
+
+class Prospect(Part, kw_only=True):
+    """A route that a request could come to, before anybody knows how those before it will do."""
+
+    route: str
+    after: dict[str, tuple[Trigger, ...]]
+    """The routes before it, and after which of their failures it is taken. None: after any, as the
+    next stage of a cascade."""
+    repair: bool = False
+    """An answer of its own model is shown to it, and what was wrong with that, if it follows one
+    that was not accepted."""
+    model: str | None = None
+    """As of a stage; so are the next ones."""
+    variants: tuple[str, ...] = ()
+    why: Why = "only"
+    reason: str | None = None
+    """Why it could not be asked."""
+    input_tokens: int | None = None
+    """Of the prompt that would be written, without a repair. An estimate."""
+    max_output_tokens: int | None = None
+    context: str | None = None
+    """What of the input would be left out."""
 
 
 class Attempt(Part, kw_only=True):
@@ -185,6 +210,8 @@ class Explanation(Part, kw_only=True):
     """ModelDeployment that did."""
     rules: tuple[Rule, ...] = ()
     stages: tuple[Stage, ...] = ()
+    prospects: tuple[Prospect, ...] = ()
+    """What could follow them. Only of a request that has not been made."""
     attempts: tuple[Attempt, ...] = ()
     segments: Segments | None = None
     """Missing: it was no stream in segments."""

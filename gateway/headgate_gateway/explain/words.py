@@ -1,9 +1,10 @@
 """An explanation in plain English, for a terminal."""
 
-from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from collections.abc import Iterator, Sequence
+from typing import Final
 
-from headgate_gateway.explain.explanation import Attempt, Explanation, Rule, Stage
+from headgate_gateway.explain.explanation import Attempt, Explanation, Prospect, Rule, Stage
+from headgate_gateway.explain.values import listed, pairs, span
 from headgate_gateway.telemetry.facts import CLIENT_CLOSED, OK
 
 WHY: Final = {
@@ -40,6 +41,7 @@ def words(found: Explanation) -> str:
         [_opening(found), *_outcome(found)],
         _policy(found),
         _stages(found),
+        _prospects(found),
         _attempts(found),
         _segments(found),
         _budgets(found),
@@ -72,9 +74,9 @@ def _outcome(found: Explanation) -> Iterator[str]:
     outcome, timings = found.outcome, found.timings
     if outcome is None:
         if timings is not None:
-            yield f"It is in work, for {_ms(timings.total_ms)} so far."
+            yield f"It is in work, for {span(timings.total_ms)} so far."
         return
-    after = f" after {_ms(timings.total_ms)}" if timings is not None else ""
+    after = f" after {span(timings.total_ms)}" if timings is not None else ""
     at = f" (it ended at {found.time})" if found.time is not None else ""
     if outcome.code == OK:
         end = f", finish reason {outcome.finish_reason}" if outcome.finish_reason else ""
@@ -133,7 +135,8 @@ def _leads(rule: Rule) -> str:
     )
     parts = [f"leads to {to}" if to else "has a fixed answer"]
     if rule.accept_when is not None:
-        parts.append(f"accepts an answer when {rule.accept_when}")
+        scored = f", scored by {rule.verifier}" if rule.verifier is not None else ""
+        parts.append(f"accepts an answer when {rule.accept_when}{scored}")
     for route, triggers in rule.fallback.items():
         parts.append(f"falls back to {route} after {' or '.join(triggers)}")
     if rule.max_input_tokens is not None:
@@ -156,19 +159,55 @@ def _stage(stage: Stage, *, made: bool) -> str:
         parts.append(f"a fallback, since the one before ended with {stage.trigger}")
     if stage.repair:
         parts.append("with the answer before and what was wrong with it")
-    if stage.model is not None:
-        variants = f" in variant {' or '.join(stage.variants)}" if stage.variants else ""
-        parts.append(f"model {stage.model}{variants} ({WHY[stage.why]})")
-    elif stage.why == "fixed":
-        parts.append(WHY["fixed"])
+    if stage.model is not None or stage.why == "fixed":
+        parts.append(_target(stage))
+    if not made and stage.input_tokens is not None:
+        parts.append(f"about {stage.input_tokens} tokens of input")
     result = RESULT[stage.result] if made or stage.result else "it would be asked"
     reason = f": {stage.reason}" if stage.reason is not None else ""
-    read = f" [{_values(stage.read)}]" if stage.read else ""
-    took = f", after {_ms(stage.took_ms)}" if stage.took_ms is not None else ""
+    read = f" [{pairs(stage.read)}]" if stage.read else ""
+    took = f", after {span(stage.took_ms)}" if stage.took_ms is not None else ""
     tokens = f", {stage.output_tokens} tokens" if stage.output_tokens is not None else ""
     several = "s" if len(stage.attempts) > 1 else ""
-    tried = f", attempt{several} {_and(map(str, stage.attempts))}" if stage.attempts else ""
+    tried = f", attempt{several} {listed(map(str, stage.attempts))}" if stage.attempts else ""
     return f"{', '.join(parts)}: {result}{reason}{read}{took}{tokens}{tried}"
+
+
+def _prospects(found: Explanation) -> Iterator[str]:
+    if not found.prospects:
+        return
+    yield "What could follow:"
+    for prospect in found.prospects:
+        ways = (_way(*way) for way in prospect.after.items())
+        yield f"  {' or '.join(ways)}: route {prospect.route}, {_prospect(prospect)}"
+
+
+def _way(route: str, triggers: Sequence[str]) -> str:
+    return f"after {' or '.join(triggers)} of {route}" if triggers else f"after {route}"
+
+
+def _prospect(prospect: Prospect) -> str:
+    parts = []
+    if prospect.model is not None or prospect.why == "fixed":
+        parts.append(_target(prospect))
+    if prospect.reason is not None:
+        return ", ".join([*parts, f"which could not be asked: {prospect.reason}"])
+    if prospect.input_tokens is not None:
+        parts.append(f"about {prospect.input_tokens} tokens of input")
+    if prospect.context is not None:
+        parts.append(prospect.context)
+    if prospect.repair:
+        parts.append("and after Rejected its answer before and what was wrong with it")
+    if prospect.max_output_tokens is not None:
+        parts.append(f"at most {prospect.max_output_tokens} of output")
+    return ", ".join(parts)
+
+
+def _target(of: Stage | Prospect) -> str:
+    if of.model is None:
+        return WHY["fixed"]
+    variants = f" in variant {' or '.join(of.variants)}" if of.variants else ""
+    return f"model {of.model}{variants} ({WHY[of.why]})"
 
 
 def _attempts(found: Explanation) -> Iterator[str]:
@@ -182,7 +221,7 @@ def _attempts(found: Explanation) -> Iterator[str]:
 def _attempt(attempt: Attempt) -> str:
     hedge = ", as a hedge" if attempt.hedge else ""
     model = f" of {attempt.model}" if attempt.model is not None else ""
-    times = f"from {_ms(attempt.began_ms)}, for {_ms(attempt.took_ms)}"
+    times = f"from {span(attempt.began_ms)}, for {span(attempt.took_ms)}"
     return f"{attempt.pod}{model}{hedge}: {attempt.result}, {times}"
 
 
@@ -191,9 +230,9 @@ def _segments(found: Explanation) -> Iterator[str]:
     if segments is None:
         return
     yield "Segments:"
-    first = f", the first after {_ms(segments.first_ms)}" if segments.first_ms is not None else ""
+    first = f", the first after {span(segments.first_ms)}" if segments.first_ms is not None else ""
     gap = segments.longest_gap_ms
-    longest = f", the longest gap {_ms(gap)}" if gap is not None else ""
+    longest = f", the longest gap {span(gap)}" if gap is not None else ""
     yield f"  {segments.count}{first}{longest}; {ENDING[segments.ending]}"
     if segments.causes:
         causes = ", ".join(f"{cause} {count}" for cause, count in segments.causes.items())
@@ -208,9 +247,9 @@ def _budgets(found: Explanation) -> Iterator[str]:
     if budgets.seconds is not None:
         by = "the policy" if budgets.set_by == "policy" else f"the client's {budgets.set_by}"
         left = budgets.left_ms
-        rest = f"; {_ms(left)} were left" if left is not None and left >= 0 else ""
-        over = f"; it took {_ms(-left)} longer" if left is not None and left < 0 else ""
-        lines.append(f"time: {_ms(budgets.seconds * 1000)}, by {by}{rest}{over}")
+        rest = f"; {span(left)} were left" if left is not None and left >= 0 else ""
+        over = f"; it took {span(-left)} longer" if left is not None and left < 0 else ""
+        lines.append(f"time: {span(budgets.seconds * 1000)}, by {by}{rest}{over}")
     if outcome is not None and outcome.input_tokens is not None:
         about = "about " if outcome.tokens_estimated else ""
         cached = f", {outcome.cached_tokens} of them cached" if outcome.cached_tokens else ""
@@ -234,45 +273,9 @@ def _timings(found: Explanation) -> Iterator[str]:
     if timings is None:
         return
     yield "Time:"
-    stages = ", ".join(f"{name} {_ms(ms)}" for name, ms in timings.stages_ms.items())
+    stages = ", ".join(f"{name} {span(ms)}" for name, ms in timings.stages_ms.items())
     if stages:
         yield f"  {stages}"
     if timings.first_text_ms is not None:
-        yield f"  first text after {_ms(timings.first_text_ms)}"
-    yield f"  all of it {_ms(timings.total_ms)}"
-
-
-def _values(read: Mapping[str, Any]) -> str:
-    return _and(f"{name} is {_value(value)}" for name, value in read.items())
-
-
-def _value(value: object) -> str:
-    match value:
-        case None:
-            return "not there"
-        case bool():
-            return str(value).lower()
-        case str():
-            return f'"{value}"'
-        case dict():
-            return "{" + ", ".join(f"{name}: {_value(item)}" for name, item in value.items()) + "}"
-        case list() | tuple():
-            return f"[{', '.join(map(_value, value))}]"
-        case _:
-            return str(value)
-
-
-def _and(parts: Any) -> str:
-    *most, last = parts
-    return f"{', '.join(most)} and {last}" if most else last
-
-
-def _ms(ms: float) -> str:
-    """Write a time as people read it.
-
-    >>> _ms(0.0421), _ms(211.7), _ms(1902.4), _ms(600_000)
-    ('0.0421 ms', '212 ms', '1.9 s', '600 s')
-    """
-    if ms >= 1000:
-        return f"{ms / 1000:.3g} s" if ms < 100_000 else f"{ms / 1000:.0f} s"
-    return f"{ms:.0f} ms" if ms >= 10 else f"{ms:.3g} ms" if ms >= 0.0005 else "0 ms"
+        yield f"  first text after {span(timings.first_text_ms)}"
+    yield f"  all of it {span(timings.total_ms)}"
