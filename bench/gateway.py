@@ -16,7 +16,7 @@ from typing import Any, Final
 import msgspec
 
 from headgate_gateway import main as gateway
-from headgate_gateway.settings import Settings
+from headgate_gateway.settings import read_settings
 
 STAMP: Final = struct.Struct("!qq")  # ns of the monotonic clock, and of our CPU clock
 TELL: Final = b"tell"
@@ -58,7 +58,7 @@ class Ear(asyncio.DatagramProtocol):
 async def serve(port: int) -> None:
     loop = asyncio.get_running_loop()
     await loop.create_datagram_endpoint(Ear, local_addr=("127.0.0.1", port))
-    await gateway.serve(Settings())
+    await gateway.serve(read_settings())
 
 
 def main() -> None:

@@ -5,12 +5,14 @@ import asyncio
 import base64
 import secrets
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from headgate_api.errors import HeadgateError, NotFound, TerminalError
 from headgate_cli.parsers import Subparsers
-from headgate_kube.client import Client
 from headgate_kube.resources import SECRETS, TENANT_QUOTAS
+
+if TYPE_CHECKING:
+    from headgate_kube.client import Client
 
 
 def add_parser(commands: Subparsers) -> None:
@@ -34,7 +36,7 @@ def new_key() -> str:
     return "hg_" + base64.b32encode(secrets.token_bytes(20)).decode().lower()
 
 
-async def create_key(client: Client, namespace: str, secret: str, entry: str) -> str:
+async def create_key(client: "Client", namespace: str, secret: str, entry: str) -> str:
     """Add an entry to the Secret, which is made when it is not there.
 
     Raises:
@@ -58,7 +60,7 @@ async def create_key(client: Client, namespace: str, secret: str, entry: str) ->
     return key
 
 
-async def why_useless(client: Client, namespace: str, secret: str) -> str:
+async def why_useless(client: "Client", namespace: str, secret: str) -> str:
     """Say why a key in the Secret lets nobody in yet; empty: a TenantQuota names the Secret."""
     try:
         quotas, _ = await client.list(TENANT_QUOTAS, namespace)
@@ -74,6 +76,8 @@ async def why_useless(client: Client, namespace: str, secret: str) -> str:
 
 
 async def _run(arguments: argparse.Namespace) -> None:
+    from headgate_kube.client import Client  # noqa: PLC0415 - takes 30 MB, also of a gateway's
+
     client = await Client.connect(user_agent="headgate-cli")
     namespace, secret = arguments.namespace, arguments.secret
     try:

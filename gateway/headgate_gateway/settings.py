@@ -1,28 +1,40 @@
-"""Settings of a gateway process: read once, before anything listens. Policy lives in snapshots."""
+"""Settings of a gateway process: read once, before anything listens. Policy lives in snapshots.
 
+Read by msgspec, which is here anyway: pydantic would stay in memory with 10 MiB for this alone.
+"""
+
+import os
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+import msgspec
+from msgspec import Meta
 
 from headgate_api.errors import TerminalError
 
-Seconds = Annotated[float, Field(gt=0, le=86400)]
-Port = Annotated[int, Field(ge=1, le=65535)]
-
-
+PREFIX: Final = "HEADGATE_GATEWAY_"
 SCHEMES: Final = ("redis", "rediss", "valkey", "valkeys", "unix")
 
+Seconds = Annotated[float, Meta(gt=0, le=86400)]
+Port = Annotated[int, Meta(ge=1, le=65535)]
 
-class Settings(BaseSettings):
-    model_config = SettingsConfigDict(
-        env_prefix="HEADGATE_GATEWAY_", frozen=True, extra="forbid", use_attribute_docstrings=True
-    )
 
+class Secret:
+    """A text that no log and no traceback shows."""
+
+    __slots__ = ("text",)
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __repr__(self) -> str:
+        return "***" if self.text else ""
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
     namespace: str
     """Namespace of the release: the snapshot lies there."""
-    region: Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")]
+    region: Annotated[str, Meta(pattern=r"\A[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?\Z")]
     """Name of this region; answers carry it."""
     watch_namespaces: str = ""
     """Namespaces of models, with commas; `*` for all. Empty: that of the release."""
@@ -36,13 +48,13 @@ class Settings(BaseSettings):
     """Folder for the last good snapshot."""
     drain: Seconds = 600.0
     """Seconds that open streams get after SIGTERM; the pod's grace period is 15 longer."""
-    max_requests: Annotated[int, Field(ge=1, le=100_000)] = 4096
+    max_requests: Annotated[int, Meta(ge=1, le=100_000)] = 4096
     """Calls to model servers at once. More are refused with 503."""
-    max_body_bytes: Annotated[int, Field(ge=1024, le=64 * 1024 * 1024)] = 4 * 1024 * 1024
+    max_body_bytes: Annotated[int, Meta(ge=1024, le=64 * 1024 * 1024)] = 4 * 1024 * 1024
     """Largest request body; more is refused with 413."""
-    max_bodies_bytes: Annotated[int, Field(ge=1024 * 1024, le=64 * 1024**3)] = 128 * 1024 * 1024
+    max_bodies_bytes: Annotated[int, Meta(ge=1024 * 1024, le=64 * 1024**3)] = 128 * 1024 * 1024
     """Request bodies of all clients together; more are refused with 503."""
-    default_max_tokens: Annotated[int, Field(ge=1, le=1_000_000)] = 1024
+    default_max_tokens: Annotated[int, Meta(ge=1, le=1_000_000)] = 1024
     """Tokens to generate at most where the client does not say."""
     connect_timeout: Seconds = 2.0
     """Seconds for connecting to a model server."""
@@ -50,7 +62,7 @@ class Settings(BaseSettings):
     """Seconds of silence after which a stream gets a comment; a route may say less."""
     access_log: bool = True
     """Log one line per request."""
-    explain_requests: Annotated[int, Field(ge=0, le=100_000)] = 10_000
+    explain_requests: Annotated[int, Meta(ge=0, le=100_000)] = 10_000
     """Requests that can be explained after their end; 1 KB each. 0: none."""
     explain_seconds: Seconds = 900.0
     """Seconds after which they cannot."""
@@ -58,9 +70,9 @@ class Settings(BaseSettings):
     """Folder for models' tokenizers that were fetched."""
     egress_hosts: str = ""
     """Hosts that URLs in resources may name, with commas: https only. Empty: none."""
-    trace_endpoint: Annotated[str, Field(pattern=r"^https?://[^/]+/")] | None = None
+    trace_endpoint: Annotated[str, Meta(pattern=r"^https?://[^/]+/")] | None = None
     """URL to which an OTLP/HTTP collector takes traces, with its path (`/v1/traces`)."""
-    trace_ratio: Annotated[float, Field(ge=0.0, le=1.0)] = 0.01
+    trace_ratio: Annotated[float, Meta(ge=0.0, le=1.0)] = 0.01
     """Share of traces that begin here and are exported."""
     trace_follow: bool = True
     """What a client's `traceparent` says about sampling holds, instead of the ratio."""
@@ -70,21 +82,19 @@ class Settings(BaseSettings):
     """Where Idempotency-Keys are remembered: `none`, `embedded` (one gateway) or `valkey`."""
     idempotency_dir: Path = Path("/var/lib/headgate/idempotency")
     """Folder of the embedded store's file."""
-    idempotency_file_bytes: Annotated[int, Field(ge=1024**2, le=1024**4)] = 512 * 1024 * 1024
+    idempotency_file_bytes: Annotated[int, Meta(ge=1024**2, le=1024**4)] = 512 * 1024 * 1024
     """Largest size of that file. It keeps answers up to 80 % of it, and keys in the rest."""
-    idempotency_url: SecretStr = Field(SecretStr(""), validate_default=True)
+    idempotency_url: Secret = Secret("")
     """URL of the Valkey or Redis server: `rediss://user:password@host:6379/0`."""
-    idempotency_answer_bytes: Annotated[int, Field(ge=1024, le=16 * 1024**2)] = 1024 * 1024
+    idempotency_answer_bytes: Annotated[int, Meta(ge=1024, le=16 * 1024**2)] = 1024 * 1024
     """Largest answer that is remembered. Of a larger one only the key is."""
 
-    @field_validator("idempotency_url")
-    @classmethod
-    def _is_a_url(cls, url: SecretStr, found: ValidationInfo) -> SecretStr:
-        """Check it without telling it: it may hold a password."""
-        scheme, mark, _ = url.get_secret_value().partition("://")
-        if found.data.get("idempotency_store") == "valkey" and (not mark or scheme not in SCHEMES):
-            raise ValueError(f"store valkey needs the server's URL, with one of {SCHEMES}")
-        return url
+    def __post_init__(self) -> None:
+        """Check the URL without telling it: it may hold a password."""
+        scheme, mark, _ = self.idempotency_url.text.partition("://")
+        if self.idempotency_store == "valkey" and (not mark or scheme not in SCHEMES):
+            said = f"store valkey needs the server's URL, with one of {SCHEMES}"
+            raise ValueError(f"{PREFIX}IDEMPOTENCY_URL: {said}")
 
     @property
     def allowed_hosts(self) -> frozenset[str]:
@@ -106,12 +116,25 @@ def read_settings(**given: Any) -> Settings:
     Args:
         given: settings that win over the environment.
     """
+    found, wrong = dict(given), []
+    for field in msgspec.structs.fields(Settings):
+        variable = f"{PREFIX}{field.name.upper()}"
+        value = given.get(field.name, os.environ.get(variable))
+        try:
+            if value is not None:
+                found[field.name] = msgspec.convert(value, field.type, strict=False, dec_hook=_make)
+            elif field.required:
+                wrong.append(f"{variable}: it is required")
+        except msgspec.ValidationError as error:
+            wrong.append(f"{variable}: {error}")
     try:
-        return Settings(**given)
-    except ValidationError as error:
-        prefix = Settings.model_config["env_prefix"]
-        wrong = [
-            f"{prefix}{''.join(map(str, what['loc'])).upper()}: {what['msg']}"
-            for what in error.errors()
-        ]
-        raise TerminalError(f"settings are wrong: {'; '.join(wrong)}") from error
+        if not wrong:
+            return Settings(**found)
+    except ValueError as error:
+        wrong.append(str(error))
+    raise TerminalError(f"settings are wrong: {'; '.join(wrong)}")
+
+
+def _make(kind: type[Path | Secret], text: str) -> Path | Secret:
+    """Make what msgspec does not know of a text."""
+    return kind(text)

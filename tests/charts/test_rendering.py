@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from headgate_api.labels import GATEWAY_AUDIENCE
-from headgate_gateway.settings import Settings as GatewaySettings
+from headgate_gateway.settings import read_settings
 from headgate_operator.settings import Settings as OperatorSettings
 
 from .exported import metric_names
@@ -231,7 +231,7 @@ def test_the_programs_take_their_settings(values: str, monkeypatch: pytest.Monke
     for part in PARTS:
         for item in render(values).container(part)["env"]:
             monkeypatch.setenv(item["name"], item["value"])
-    operator, gateway = OperatorSettings(), GatewaySettings()
+    operator, gateway = OperatorSettings(), read_settings()
 
     assert (operator.region, operator.namespace) == (gateway.region, gateway.namespace)
     assert (operator.namespaces or (None,)) == gateway.namespaces

@@ -1,6 +1,11 @@
 """docs/errors.md and docs/gateway.md say what the code does."""
 
+import ast
+import inspect
+import itertools
 import re
+
+import msgspec
 
 from headgate_cluster.files import TREE
 from headgate_gateway.refusals import Code
@@ -16,12 +21,26 @@ def test_the_manual_explains_every_reason_code_and_no_other() -> None:
 
 def test_the_manual_lists_every_setting_with_its_default() -> None:
     listed = re.findall(r"^\| `([A-Z_]+)` \| (\S+) \| (.*) \|$", GATEWAY, re.MULTILINE)
-    fields = Settings.model_fields.items()
-    defaults = {
-        name: "required" if field.is_required() else f"`{field.default}`" for name, field in fields
-    }
+    told = described()
     expected = [
-        (name.upper(), defaults[name] if defaults[name] != "``" else "empty", field.description)
-        for name, field in fields
+        (field.name.upper(), default_of(field), told[field.name])
+        for field in msgspec.structs.fields(Settings)
     ]
     assert expected == listed
+
+
+def default_of(field: msgspec.structs.FieldInfo) -> str:
+    if field.required:
+        return "required"
+    return f"`{field.default}`" if str(field.default) else "empty"
+
+
+def described() -> dict[str, str]:
+    """The text below each setting."""
+    (body,) = ast.parse(inspect.getsource(Settings)).body
+    assert isinstance(body, ast.ClassDef)
+    return {
+        field.target.id: text.value.value
+        for field, text in itertools.pairwise(body.body)
+        if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr)
+    }
