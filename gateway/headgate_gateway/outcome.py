@@ -30,21 +30,9 @@ from headgate_gateway.telemetry.facts import OK, Facts, Try
 from headgate_gateway.telemetry.names import OPERATIONS
 from headgate_gateway.telemetry.spans import Told
 from headgate_gateway.telemetry.tracing import Tracing
-from headgate_gateway.timeline import Attempt, Timeline
+from headgate_gateway.timeline import STOPPED, Attempt, Timeline
 from headgate_gateway.usual import DIRECT, Usual
 
-STOPPED: Final = frozenset(
-    {
-        "cancelled",
-        "hedge_lost",
-        Code.DEADLINE_EXCEEDED,
-        Code.GATEWAY_DRAINING,
-        Code.INVALID_OUTPUT,
-        Code.UPSTREAM_OVERRUN,
-        Code.UPSTREAM_TIMEOUT,
-    }
-)
-"""Ends of an attempt whose model server was still at work: it was stopped."""
 FIRST: Final = frozenset({0})
 _ENCODER: Final = msgspec.json.Encoder()
 

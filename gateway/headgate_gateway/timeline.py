@@ -13,7 +13,20 @@ from msgspec import Struct
 
 from headgate_api.snapshot import Cohort
 from headgate_gateway.calls.events import Usage
+from headgate_gateway.refusals import Code
 
+STOPPED: Final = frozenset(
+    {
+        "cancelled",
+        "hedge_lost",
+        Code.DEADLINE_EXCEEDED,
+        Code.GATEWAY_DRAINING,
+        Code.INVALID_OUTPUT,
+        Code.UPSTREAM_OVERRUN,
+        Code.UPSTREAM_TIMEOUT,
+    }
+)
+"""Ends of an attempt whose model server was still at work: it was stopped."""
 _SHORT: Final = tuple(f"{us / 1000:.3f}" for us in range(1000))
 """Numbers below 1 ms, by us, as most stages are: to write one takes longer than many a stage."""
 

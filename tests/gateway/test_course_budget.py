@@ -1,5 +1,7 @@
 """What one request may use in all: stages, verifiers, repairs, retries and hedges share it."""
 
+from typing import Any
+
 import pytest
 from msgspec import structs
 
@@ -175,6 +177,8 @@ async def test_a_fixed_answer_uses_nothing() -> None:
 # The calls of one stage
 
 AGAIN = RetryBody(max_attempts=3, min_concurrent=3)
+PATIENT = RetryBody(retry_on=("FirstTokenTimeout",))
+HEDGING = HedgingBody(seconds=0.5, max_percent=100)
 
 
 @virtual
@@ -223,14 +227,36 @@ async def test_a_connection_that_was_stale_counts_as_no_call() -> None:
 async def test_a_hedge_is_made_only_if_its_whole_answer_is_covered(
     limits: RequestLimits, asked: int
 ) -> None:
-    hedging = HedgingBody(seconds=0.5, max_percent=100)
     async with Ground([Server(["2 Fine end"]), Server(["2 Fine end"])]) as ground:
-        await ground.earn(hedging)
+        await ground.earn(HEDGING)
         before = sum(ground.hits)
-        answer = await ground.ask(hedging=hedging, task=TASK, limits=limits)
+        answer = await ground.ask(hedging=HEDGING, task=TASK, limits=limits)
 
     assert "ok" == answer.code
     assert asked == sum(ground.hits) - before
+
+
+@pytest.mark.parametrize(
+    ("scripts", "more", "results", "prompts"),
+    [
+        (("20 Late end", "Fine end"), {"hedging": HEDGING}, ["hedge_lost", "ok"], 2),
+        (("", "Fine end"), {"retries": PATIENT}, ["upstream_timeout", "ok"], 2),
+        (("cut", "Fine end"), {"retries": AGAIN}, ["upstream_lost", "ok"], 1),
+    ],
+    ids=["a hedge lost", "a pod stayed silent", "a pod broke"],
+)
+@virtual
+async def test_a_prompt_is_charged_wherever_it_was_read(
+    scripts: tuple[str, ...], more: dict[str, Any], results: list[str], prompts: int
+) -> None:
+    async with Ground([Server([script]) for script in scripts]) as ground:
+        await ground.earn(HEDGING)
+        answer = await ground.ask(task=TASK, limits=RequestLimits(max_total_tokens=400), **more)
+
+    assert results == answer.results
+    (call,) = ground.calls
+    assert call._allowance is not None
+    assert prompts * TASK.input_tokens + len(["Fine"]) == call._allowance.used
 
 
 @pytest.mark.parametrize(

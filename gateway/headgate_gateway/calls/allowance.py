@@ -67,21 +67,19 @@ class Allowance:
         self.tokens = room - task.sampling.max_tokens
         return task
 
-    def settle(self, task: Task, granted: int, usage: Usage | None, *, asked: bool) -> None:
+    def settle(self, task: Task, granted: int, usage: Usage, *, asked: bool) -> None:
         """Give back what a call did not use.
 
         Args:
             task: the call.
             granted: tokens that it could write.
-            usage: what it has cost; None: it has not begun to answer, and nobody knows.
+            usage: what it has cost.
             asked: it counts as a call.
         """
         if not asked and self.calls is not None:
             self.calls += 1
         if self.tokens is None:
             return
-        self.tokens += task.input_tokens + granted
-        if usage is not None:
-            # Its guess of what it has read is no better than ours.
-            read = task.input_tokens if usage.estimated else usage.input_tokens
-            self.tokens -= read + usage.output_tokens
+        # Its guess of what it has read is no better than ours.
+        read = task.input_tokens if usage.estimated else usage.input_tokens
+        self.tokens += task.input_tokens + granted - read - usage.output_tokens

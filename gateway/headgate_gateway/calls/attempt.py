@@ -170,6 +170,11 @@ class Attempt:
         return self._reader.holding
 
     @property
+    def asked(self) -> bool:
+        """Whether its request was sent."""
+        return self._connection is not None
+
+    @property
     def usage(self) -> Usage:
         """What the answer has cost so far."""
         return self._reader.usage

@@ -28,7 +28,7 @@ from headgate_gateway.calls.traffic import Traffics
 from headgate_gateway.refusals import Code, Refusal
 from headgate_gateway.routing.pods import Pod, Pods, Pool
 from headgate_gateway.telemetry.trace_context import Trace, new_span_id
-from headgate_gateway.timeline import Attempt as Record, Timeline
+from headgate_gateway.timeline import STOPPED, Attempt as Record, Timeline
 from headgate_gateway.waking import Signal
 
 log = structlog.get_logger(__name__)
@@ -338,14 +338,11 @@ class Call:
         return None if self._allowance is None else self._allowance.refuses(self._ask.task)
 
     def _settle(self, allowance: Allowance, attempt: Attempt, result: str) -> None:
-        usage = attempt.usage
-        began = result == "ok" or usage.output_tokens > 0
-        allowance.settle(
-            self._ask.task,
-            attempt.record.granted,
-            usage if began else None,
-            asked=result != "stale",
-        )
+        task, usage = self._ask.task, attempt.usage
+        if result != "ok" and not usage.output_tokens:
+            # Who was stopped in silence has read the prompt, or was about to.
+            usage = Usage(task.input_tokens if attempt.asked and result in STOPPED else 0, 0)
+        allowance.settle(task, attempt.record.granted, usage, asked=result != "stale")
 
     def _fits(self, now: float, pause: float = 0.0) -> bool:
         """Tell whether half of such calls lately took no longer than there is time."""
