@@ -35,6 +35,7 @@ from headgate_gateway.pipeline import Pipeline
 from headgate_gateway.refusals import Code, Refusal
 from headgate_gateway.routing.features import Surroundings
 from headgate_gateway.routing.pods import Pods
+from headgate_gateway.routing.pools import Speculating
 from headgate_gateway.routing.router import Router
 from headgate_gateway.routing.set_deadline import SetDeadline
 from headgate_gateway.routing.targets import Targets
@@ -101,7 +102,7 @@ class Gateway:
         self.idempotency = Idempotency(keys, self.metrics, Room(answer_bytes, ANSWERS_BYTES))
         tokenizers = None if load_tokenizer is None else Tokenizers(load_tokenizer, clock)
         self.preparation = Preparation(default_max_tokens, tokenizers)
-        targets = Targets(pods)
+        targets = Targets(pods, Speculating(pods, self.metrics.speculation))
         around = Surroundings(region, lambda: len(self.inference.calls) / most)
         stages = (
             Router(targets, around),

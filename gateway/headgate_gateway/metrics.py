@@ -23,6 +23,7 @@ from headgate_gateway.telemetry.series import (
     histogram,
     spreads,
 )
+from headgate_gateway.telemetry.speculation import SpeculationMetrics
 
 STAGE_BOUNDS: Final = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 TOKEN_BOUNDS: Final = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
@@ -172,6 +173,7 @@ class Metrics(Collector):
             p + "request_duration_seconds", "From request to end.", REQUEST_BOUNDS, *served
         )
         self.streams = StreamMetrics(p)
+        self.speculation = SpeculationMetrics(p)
         self.idempotency_requests = counts(
             p + "idempotency_requests", "Requests with a key, by what became of it.", "result"
         )
@@ -251,6 +253,7 @@ class Metrics(Collector):
         for family in self.families():
             yield counter(family) if family.bounds is None else histogram(family)
         yield self._overflows()
+        yield from self.speculation.gauges()
         for member in vars(self).values():
             if isinstance(member, Gauge):
                 yield GaugeMetricFamily(member.name, member.text, value=member.read())
@@ -260,6 +263,7 @@ class Metrics(Collector):
     def families(self) -> Iterator[Family[Any]]:
         yield from (member for member in vars(self).values() if isinstance(member, Family))
         yield from vars(self.streams).values()
+        yield from (self.speculation.decisions, self.speculation.draft_tokens)
         yield from self.genai.families()
 
     def _overflows(self) -> Metric:

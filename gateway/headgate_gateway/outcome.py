@@ -96,6 +96,8 @@ class Teller:
             line = self._usual.tell(request, end, partial(_usual_facts, request, outcome))
         else:
             line = self._tell_in_full(request, call, outcome)
+        if end is not None and end.usage.drafted_tokens is not None:
+            self._count_drafts(request, call, end.usage)
         if outcome.watch is not None:
             tell_stream(self.metrics, request, outcome.watch, end)
         if self.write is not None:
@@ -179,6 +181,15 @@ class Teller:
         if not usage.estimated:
             size, counted = len(request.body), usage.input_tokens
             self.calibrations.learn(request.model.pool, request.asked, size, counted)
+
+    def _count_drafts(self, request: Request, call: Source | None, usage: Usage) -> None:
+        cohort, model = call.cohort if call is not None else None, request.model.identity
+        if cohort is not None:
+            drafted, accepted = usage.drafted_tokens or 0, usage.accepted_tokens or 0
+            drafts = self.metrics.speculation.draft_tokens
+            labels = (model.namespace, model.name, cohort.variant)
+            drafts.of(*labels, "accepted").add(accepted)
+            drafts.of(*labels, "rejected").add(drafted - accepted)
 
     def _count_dropped(self, model: Identity, fitted: Fitted) -> None:
         labels = (model.namespace, model.name)

@@ -15,6 +15,7 @@ from headgate_gateway.edge.exchange import Head
 from headgate_gateway.routing.decision import Decision
 from headgate_gateway.routing.plan import Plan
 from headgate_gateway.routing.routes import Route
+from headgate_gateway.routing.speculation import Preferred
 from headgate_gateway.routing.tables import Credential, Model, Tables
 from headgate_gateway.telemetry.trace_context import Trace
 from headgate_gateway.timeline import Timeline
@@ -46,6 +47,7 @@ class Request(Struct, kw_only=True):
     plan: Plan | None = None  # routing; None: the first answer is the last
     model: Model = LATER  # routing, or the course; None: a fixed answer
     cohorts: Mapping[str, Cohort] = LATER  # as `model`: of it, those that may answer
+    prefers: Preferred | None = None  # as `model`: which of them go first; None: all are alike
     deadline: Deadline = LATER  # deadline
     task: Task = LATER  # context
     allowance: Allowance | None = None  # routing, and the calls; None: the tenant has no limits

@@ -9,7 +9,7 @@ import pytest
 from headgate_cli.main import main
 from headgate_cluster.files import TREE
 
-PAGES: Final = ("cascade", "cel", "context", "explain", "routing", "streaming")
+PAGES: Final = ("cascade", "cel", "context", "explain", "routing", "speculation", "streaming")
 MODELS: Final = [str(TREE / "examples" / name) for name in ("quickstart", "routing")]
 
 

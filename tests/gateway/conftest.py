@@ -8,6 +8,7 @@ from hashlib import sha256
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from headgate_api.labels import COHORT, MODEL_SERVER, MODEL_UID, PART
 from headgate_api.snapshot import (
@@ -52,6 +53,11 @@ def cohort(name: str = COHORT_NAME, runtime: Any = "triton-llmapi") -> Cohort:
     return Cohort(
         name=name, variant="bf16", revision="0a1b2c3d", runtime=runtime, served_model=served
     )
+
+
+def guessing(name: str, runtime: Any = "triton-llmapi") -> Cohort:
+    """A cohort whose pods guess ahead."""
+    return structs.replace(cohort(name, runtime), variant="bf16-eagle3", speculative=True)
 
 
 NAME = "llama-3-1-8b"

@@ -37,6 +37,7 @@ from headgate_gateway.routing.course import Course
 from headgate_gateway.routing.decision import Decision, Stage
 from headgate_gateway.routing.features import Surroundings
 from headgate_gateway.routing.pods import Pod, Pods, Pool
+from headgate_gateway.routing.pools import Speculating
 from headgate_gateway.routing.router import Router
 from headgate_gateway.routing.tables import Credential, Tables, TablesDraft, Tenant
 from headgate_gateway.routing.targets import Targets
@@ -136,11 +137,12 @@ class Field:
         backends = Backends(pods, self.patience, clock=lambda: asyncio.get_running_loop().time())
         preparation = Preparation(64)
         preparation._compiled[None] = chat_template(None)  # a thread would not know of virtual time
+        self.metrics = Metrics()
         self.ground = Ground(
             backends,
-            Targets(pods),
+            Targets(pods, Speculating(pods, self.metrics.speculation)),
             preparation,
-            Metrics(),
+            self.metrics,
             lambda namespace: self.tables.space(namespace).objects,
         )
         self.router = Router(self.ground.targets, Surroundings("here", lambda: 0.25))

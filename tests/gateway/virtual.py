@@ -156,8 +156,12 @@ def _piece(word: str) -> bytes:
         case "nonsense":
             return _chunk(b"data: hello\n\n")
         case _:
-            text = json.dumps({"text_output": f"{word} "}).encode()
-            return _chunk(b"data: %s\n\n" % text)
+            said = word if word.startswith("data:") else _data(f"{word} ")
+            return _chunk(b"%s\n\n" % said.encode())
+
+
+def _data(text: str) -> str:
+    return f"data: {json.dumps({'text_output': text})}"
 
 
 def _chunk(data: bytes) -> bytes:
@@ -193,7 +197,8 @@ class Server:
 
     A script is words: a number is a wait in s, `head` and `end` are those of the answer, `!503` is
     an answer with that status, `cut` resets the connection, `half`, `error` and `nonsense` are
-    events of that kind, and any other word is an event with it as text. Where the words end, the
+    events of that kind, `data:` begins an event as it is, and any other word is an event with it as
+    text. Where the words end, the
     server is silent for ever.
     """
 

@@ -7,7 +7,7 @@ from typing import Final
 
 from headgate_api.snapshot import Cohort, RetryOn
 from headgate_gateway.calls.adapter import Task
-from headgate_gateway.calls.adapters import ADAPTERS
+from headgate_gateway.calls.adapters import ADAPTERS, GUESSING
 from headgate_gateway.calls.events import Event, Failed, Usage
 from headgate_gateway.calls.failures import CUT
 from headgate_gateway.calls.retry import KINDS
@@ -47,6 +47,7 @@ class Attempt:
         "_events",
         "_id",
         "_left",
+        "_load",
         "_on_news",
         "_reader",
         "_request",
@@ -83,7 +84,7 @@ class Attempt:
         self.stale = False  # lost on a connection that had rested: says nothing about the pod
         self.kind: RetryOn | None = None  # of the failure
         self.retry_after: float | None = None  # s, as the model server says
-        self._adapter = ADAPTERS[cohort.runtime]
+        self._adapter = (GUESSING if cohort.speculative else ADAPTERS)[cohort.runtime]
         self._reader = self._adapter.reader(task)
         self._request = self._adapter.request(
             task,
@@ -101,6 +102,7 @@ class Attempt:
         self._dialing: asyncio.Task[Upstream] | None = None
         self._left = False
         pod.in_flight += 1
+        self._load = pod.in_flight  # when it began
 
     def start(self, *, rested: bool, connect_seconds: float) -> None:
         """Send the request, on a connection that has rested if there is one and it is allowed."""
@@ -178,6 +180,11 @@ class Attempt:
     def usage(self) -> Usage:
         """What the answer has cost so far."""
         return self._reader.usage
+
+    @property
+    def load(self) -> int:
+        """Requests at its pod, from its begin until now: the mean of both, this one included."""
+        return (self._load + self.pod.in_flight) // 2
 
     @property
     def said(self) -> str:

@@ -27,6 +27,7 @@ from headgate_gateway.calls.stops import Stops
 from headgate_gateway.calls.traffic import Traffics
 from headgate_gateway.refusals import Code, Refusal
 from headgate_gateway.routing.pods import Pod, Pods, Pool
+from headgate_gateway.routing.speculation import Preferred
 from headgate_gateway.telemetry.trace_context import Trace, new_span_id
 from headgate_gateway.timeline import STOPPED, Attempt as Record, Timeline
 from headgate_gateway.waking import Signal
@@ -65,6 +66,7 @@ class Ask(Struct, frozen=True, kw_only=True):
 
     pool: Pool
     cohorts: Mapping[str, Cohort]
+    prefers: Preferred | None = None  # which of them go first; None: all are alike
     task: Task
     plain: bool  # nothing is given to the client before the end
     deadline: Deadline
@@ -255,6 +257,8 @@ class Call:
         self._told = now
         if isinstance(event, End):
             attempt.pod.answered(now)
+            if self._ask.prefers is not None:
+                self._learn(self._ask.prefers, attempt, event.usage, now)
             self._leave(attempt, "ok", now)
             if self._ask.plain:
                 self._traffic.whole.add(now - attempt.record.started, now)
@@ -291,6 +295,10 @@ class Call:
         attempt.leave(result, now)
         if self._allowance is not None:
             self._settle(self._allowance, attempt, result)
+
+    def _learn(self, prefers: Preferred, attempt: Attempt, usage: Usage, now: float) -> None:
+        seconds = None if attempt.spoke is None else now - attempt.spoke
+        prefers.answered(attempt.cohort, usage, load=attempt.load, seconds=seconds)
 
     # Whom to ask
 
@@ -355,6 +363,11 @@ class Call:
         """Choose another pod than those that failed, and another cohort where that saves time."""
         ask = self._ask
         if self.last is None:
+            if ask.prefers is not None:
+                first = self._pods.ready(ask.pool, ask.prefers.cohorts)
+                pod = self._pods.pick(first, now, avoid=ask.avoid)
+                if pod is not None and now >= pod.ejected_until:
+                    return pod
             return self._pods.pick(self._pods.ready(ask.pool, ask.cohorts), now, avoid=ask.avoid)
         pods = self._pods.ready(ask.pool, ask.cohorts.keys() - self._spent)
         if not pods and self._spent:

@@ -67,6 +67,9 @@ class Usage(Struct, frozen=True, gc=False):
     """Of the input, those that the model server had already read. None: it does not tell."""
     reasoning_tokens: int | None = None
     """Of the output, those that were thought. None: it does not tell."""
+    drafted_tokens: int | None = None
+    """Guessed ahead, for the model to accept or not. None: it does not tell; so is the next one."""
+    accepted_tokens: int | None = None
 
 
 NOTHING: Final = Usage(0, 0)

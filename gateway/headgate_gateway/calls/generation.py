@@ -32,7 +32,7 @@ def sampling(asked: Generation, route: GenerationBody, max_tokens: int) -> Sampl
     seed = route.seed if asked.seed is None else asked.seed
     return Sampling(
         max_tokens=max_tokens,
-        temperature=_temperature(asked, route),
+        temperature=temperature(asked, route),
         top_p=route.top_p if asked.top_p is None else asked.top_p,
         frequency_penalty=asked.frequency_penalty,
         presence_penalty=asked.presence_penalty,
@@ -57,7 +57,8 @@ def otherwise(asked: Generation, settled: Sampling) -> Mapping[str, float]:
     return found or SAME
 
 
-def _temperature(asked: Generation, route: GenerationBody) -> float | None:
+def temperature(asked: Generation, route: GenerationBody) -> float | None:
+    """Settle the temperature. None: nobody says anything."""
     said = route.temperature if asked.temperature is None else asked.temperature
     cap = route.cap_temperature
     if cap is None:

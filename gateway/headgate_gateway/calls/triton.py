@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 import msgspec
+from msgspec import structs
 
 from headgate_gateway.calls import sse
 from headgate_gateway.calls.adapter import Reader, Task, post
@@ -33,6 +34,8 @@ CHARACTERS_PER_TOKEN: Final = 4
 MIDDLE: Final = b'"finish_reason":"None"'
 """What an event of the llmapi model has that is neither the last one nor an error. No text can
 look like it: its quotes are escaped."""
+DRAFTS: Final = b'"total_draft_tokens"'
+"""What an event of the llmapi model has that tells of guessing, for the same reason."""
 MIDDLES: Final = (None, "None")
 """Reasons of events that are not the last one."""
 UNFINISHED: Final = "\N{REPLACEMENT CHARACTER}"
@@ -189,6 +192,49 @@ class _LlmapiReader(_Reading):
                 return End(reason, self.usage)
 
 
+class _Drafts(msgspec.Struct):
+    """What the last event says of guessing. Its numbers are texts."""
+
+    total_draft_tokens: Count
+    total_accepted_draft_tokens: Count
+
+
+_DECODE_DRAFTS: Final = msgspec.json.Decoder(_Drafts, strict=False).decode
+
+
+class _GuessingReader(_LlmapiReader):
+    """Knows, too, how many tokens were guessed, and how many of them the model accepted."""
+
+    def __init__(self, task: Task) -> None:
+        super().__init__(task)
+        self._drafts: _Drafts | None = None
+
+    def _read(self, data: bytes) -> str | Failed:
+        if DRAFTS in data:
+            try:
+                self._drafts = _DECODE_DRAFTS(data)
+            except NO_JSON:
+                self._drafts = None  # an answer is no worse for it
+        return super()._read(data)
+
+    @property
+    def usage(self) -> Usage:
+        usage, drafts = super().usage, self._drafts
+        if drafts is None:
+            return usage
+        accepted = min(drafts.total_accepted_draft_tokens, drafts.total_draft_tokens)
+        written = usage.output_tokens
+        if self._output_tokens is None:
+            # One reply holds what one step has written: a token, and the guesses before it.
+            written = min(self._replies + accepted, self._max_tokens)
+        return structs.replace(
+            usage,
+            output_tokens=written,
+            drafted_tokens=drafts.total_draft_tokens,
+            accepted_tokens=accepted,
+        )
+
+
 def _reason(word: str) -> FinishReason | Literal["cut"]:
     match word:
         case "stop" | "length":
@@ -241,7 +287,7 @@ class Triton:
 
 LLMAPI_SAMPLING: Final = (
     *("exclude_input_from_output", "max_tokens", "temperature", "top_p", "frequency_penalty"),
-    *("presence_penalty", "seed", "stop"),
+    *("presence_penalty", "seed", "stop", "return_perf_metrics"),
 )
 
 
@@ -265,6 +311,7 @@ class _LlmapiTensors(_Tensors, rename={name: f"sampling_param_{name}" for name i
     presence_penalty: float | None = None
     seed: int | None = None
     stop: tuple[str, ...] | None = None
+    return_perf_metrics: bool = False
 
 
 def _llmapi(task: Task, call_id: str, left_ms: int) -> _LlmapiTensors:
@@ -284,6 +331,12 @@ def _llmapi(task: Task, call_id: str, left_ms: int) -> _LlmapiTensors:
         seed=sampling.seed,
         stop=sampling.stop or None,
     )
+
+
+def _guessing(task: Task, call_id: str, left_ms: int) -> _LlmapiTensors:
+    tensors = _llmapi(task, call_id, left_ms)
+    tensors.return_perf_metrics = True
+    return tensors
 
 
 class _EnsembleTensors(_Tensors):
@@ -325,4 +378,5 @@ def _ensemble(task: Task, call_id: str, left_ms: int) -> _EnsembleTensors:
 
 
 LLMAPI: Final = Triton(_llmapi, _LlmapiReader, {})
+GUESSING_LLMAPI: Final = Triton(_guessing, _GuessingReader, {})
 ENSEMBLE: Final = Triton(_ensemble, _EnsembleReader, {"max_tokens": 1})

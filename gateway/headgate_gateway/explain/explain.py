@@ -168,6 +168,7 @@ def _stage(stage: decision.Stage, started: float) -> Stage:
         model=stage.model or None,
         variants=tuple(stage.variants),
         why=stage.why,
+        speculation=stage.speculation,
         result=stage.result,
         reason=stage.reason or None,
         read=clipped(stage.words),

@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeAlias
 import msgspec
 
 from headgate_api.snapshot import Trigger
-from headgate_gateway.routing.decision import Result, Why
+from headgate_gateway.routing.decision import Result, Speculation, Why
 from headgate_gateway.streaming.segments import Cause
 from headgate_gateway.streaming.watch import Ending
 
@@ -79,6 +79,8 @@ class Stage(Part, kw_only=True):
     """ModelDeployment. Missing: none was ready, or the answer is fixed."""
     variants: tuple[str, ...] = ()
     why: Why
+    speculation: Speculation | None = None
+    """Missing: the route says nothing of it."""
     result: Result
     reason: str | None = None
     read: dict[str, Any] = {}

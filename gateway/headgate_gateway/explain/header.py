@@ -61,6 +61,8 @@ def _stage(stage: Stage, *, alone: bool) -> str:
     to = f"{stage.model}({stage.why})" if stage.model is not None else "none"
     if stage.why == "fixed":
         to = "a fixed answer"
+    if stage.speculation is not None:
+        to = f"{to}, {stage.speculation.outcome}({stage.speculation.reason})"
     if alone:
         return f"target={to}"
     reason = f": {stage.reason}" if stage.reason is not None else ""

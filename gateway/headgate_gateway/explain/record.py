@@ -86,7 +86,8 @@ def _packed(request: Request, decision: Decision, watch: Watch | None) -> bytes:
     alone = request.plan is None and len(decision.stages) == 1
     if alone and watch is None and not decision.words and not decision.errors:
         (stage,) = decision.stages
-        return _packed_alone(decision.rule, stage.route, stage.model, stage.variants, stage.why)
+        if stage.speculation is None:
+            return _packed_alone(decision.rule, stage.route, stage.model, stage.variants, stage.why)
     return packed(decided(decision, watch, request.timeline.started))
 
 

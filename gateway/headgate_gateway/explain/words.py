@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from headgate_gateway.explain.explanation import Attempt, Explanation, Prospect, Rule, Stage
+from headgate_gateway.explain.speculation import pool
 from headgate_gateway.explain.values import listed, pairs, span
 from headgate_gateway.telemetry.facts import CLIENT_CLOSED, OK
 
@@ -161,6 +162,8 @@ def _stage(stage: Stage, *, made: bool) -> str:
         parts.append("with the answer before and what was wrong with it")
     if stage.model is not None or stage.why == "fixed":
         parts.append(_target(stage))
+    if stage.speculation is not None:
+        parts.append(pool(stage.speculation))
     if not made and stage.input_tokens is not None:
         parts.append(f"about {stage.input_tokens} tokens of input")
     result = RESULT[stage.result] if made or stage.result else "it would be asked"

@@ -6,6 +6,7 @@ from headgate_gateway.calls.adapter import Form, Task
 from headgate_gateway.calls.call import Ask, Backends, Call
 from headgate_gateway.calls.source import Source
 from headgate_gateway.request import Request
+from headgate_gateway.routing.tables import Model
 from headgate_gateway.streaming.continued import Continued
 
 
@@ -26,6 +27,7 @@ def ask(request: Request, *, plain: bool) -> Ask:
     return Ask(
         pool=request.model.pool,
         cohorts=request.cohorts,
+        prefers=request.prefers,
         task=task,
         plain=plain,
         deadline=request.deadline,
@@ -36,6 +38,12 @@ def ask(request: Request, *, plain: bool) -> Ask:
         id=request.id,
         trace=request.trace,
     )
+
+
+def ask_another(request: Request, model: Model, task: Task) -> Ask:
+    """Put together what to ask of another model than the request's own, which shows no client."""
+    whole = ask(request, plain=True)
+    return structs.replace(whole, pool=model.pool, cohorts=model.cohorts, prefers=None, task=task)
 
 
 def held(task: Task) -> Task:

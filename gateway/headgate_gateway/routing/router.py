@@ -127,10 +127,12 @@ def settle(request: Request, step: Step, stage: Stage, models: Models, targets: 
     chosen = targets.of(request, step, models)
     if isinstance(chosen, Refusal):
         return chosen
-    request.model, request.cohorts = chosen.model, chosen.cohorts
+    request.model, request.cohorts, request.prefers = chosen.model, chosen.cohorts, None
     stage.model, stage.why = chosen.model.identity.name, chosen.why
     if chosen.variant:
         stage.variants = (chosen.variant,)
+    if rule.speculative is not None:
+        targets.speculating.choose(request, step, stage, rule.speculative, chosen.listed)
     return PASS
 
 

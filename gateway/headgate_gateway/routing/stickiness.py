@@ -72,6 +72,15 @@ def choose(key: bytes, targets: Sequence[tuple[T, str, int]]) -> T:
     return chosen
 
 
+def falls(key: bytes, percent: int) -> bool:
+    """Tell whether a key is among that percent of all keys. It stays among any larger percent.
+
+    >>> falls(b"session 7", 0), falls(b"session 7", 100)
+    (False, True)
+    """
+    return 100 * _draw(key) <= percent
+
+
 def _draw(key: bytes) -> float:
     """Return a number in (0, 1], always the same for a key."""
     return (int.from_bytes(blake2b(key, digest_size=8).digest()) + 1) / SPACE

@@ -13,6 +13,7 @@ from headgate_gateway.refusals import Code, Refusal
 from headgate_gateway.request import Request
 from headgate_gateway.routing.decision import Why
 from headgate_gateway.routing.pods import Pods
+from headgate_gateway.routing.pools import Speculating
 from headgate_gateway.routing.routes import Step
 from headgate_gateway.routing.stickiness import choose, sticky_key, turn
 from headgate_gateway.routing.tables import Model
@@ -32,6 +33,8 @@ class Chosen(Struct, frozen=True):
     """That they are of. Empty: any."""
     why: Why = "only"
     weight: int = 1
+    listed: tuple[str, ...] = ()
+    """Variants that may answer, as the target lists them. Empty: all."""
 
 
 @dataclass(slots=True)
@@ -39,6 +42,7 @@ class Targets:
     """Targets without a ready pod leave their share to the others."""
 
     pods: Pods
+    speculating: Speculating
     chance: random.Random = field(default_factory=random.Random)
 
     def of(self, request: Request, step: Step, models: Models) -> Chosen | Refusal:
@@ -72,7 +76,7 @@ class Targets:
         for variant in target.variants:
             cohorts = model.of_variant(variant)
             if cohorts and self.pods.ready(model.pool, cohorts):
-                return Chosen(model, cohorts, variant, weight=target.weight)
+                return Chosen(model, cohorts, variant, weight=target.weight, listed=target.variants)
         return None
 
     def _one_of(self, ready: Sequence[Chosen], request: Request, step: Step) -> Chosen:

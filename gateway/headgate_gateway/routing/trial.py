@@ -34,7 +34,7 @@ from headgate_gateway.metrics import Metrics
 from headgate_gateway.refusals import Code, Refusal
 from headgate_gateway.request import LATER, Request
 from headgate_gateway.routing.accept import Answer, flaws
-from headgate_gateway.routing.asking import ask, begin
+from headgate_gateway.routing.asking import ask_another, begin
 from headgate_gateway.routing.decision import Stage
 from headgate_gateway.routing.following import NOT_ACCEPTED, Trouble, mendable
 from headgate_gateway.routing.plan import Plan
@@ -256,9 +256,7 @@ class Trial:
             return None
         attempts = request.timeline.attempts
         count = len(attempts)
-        whom = structs.replace(
-            ask(request, plain=True), pool=model.pool, cohorts=model.cohorts, task=found.task
-        )
+        whom = ask_another(request, model, found.task)
         call = self._running = Call(self.ground.backends, whom, request.timeline)
         said = ""
         try:

@@ -90,6 +90,7 @@ class Continued:
         ask = structs.replace(
             self._ask,
             cohorts={lost.cohort.name: lost.cohort},
+            prefers=None,
             task=structs.replace(
                 task,
                 input_tokens=task.input_tokens + spent.output_tokens,

@@ -1,0 +1,187 @@
+"""What guessing ahead is worth to a route, by its answers lately. Pure: no clock and no chance.
+
+Requests that may be guessed for are dealt between pods that guess and plain ones, so their answers
+are a fair comparison. Four sentences are the whole rule:
+
+1. While guessing is worth it, `percent` of them go to pods that guess; while it is not, few do.
+   Plain pods get at least `TRIAL` percent, and the others as much where `percent` allows it, or
+   there would be nothing to compare.
+2. After every `ROUND` answers of pods that guess it is judged anew, by these answers alone.
+3. It is given up where one of the two measures is below what the route asks for, and taken up again
+   where both are `MARGIN` points above.
+4. What is not known changes nothing.
+
+So between two changes there is always a whole round, and what hovers at a threshold changes
+nothing either.
+"""
+
+from collections.abc import Collection, Sequence
+from typing import Final, Literal, TypeAlias
+
+from msgspec import Struct
+
+from headgate_api.snapshot import Cohort, SpeculationBody
+from headgate_gateway.calls.events import Usage
+
+TRIAL: Final = 5
+"""Percent of the requests that keep the less favoured pods measured."""
+ROUND: Final = 30
+"""Answers of pods that guess, after which is judged."""
+MARGIN: Final = 5
+"""Points above a threshold at which guessing comes back."""
+PAIRS: Final = 10
+"""Answers of either kind, at like load, below which a comparison would be an accident."""
+LEVELS: Final = 10
+"""Of load: 1 request at the pod, 2 and 3, 4 to 7 and so on; the last one has no end."""
+
+Measure: TypeAlias = Literal["acceptance", "benefit"]
+
+
+class Answered(Struct, frozen=True, kw_only=True):
+    """What one answer says about guessing."""
+
+    guesses: bool
+    """Its pod does."""
+    load: int
+    """Requests at the pod, this one included."""
+    tokens: int = 0
+    """After the first one. 0: nobody knows how many."""
+    seconds: float = 0.0
+    """That they took."""
+    drafted: int = 0
+    """Guessed tokens. 0: the model server does not tell."""
+    accepted: int = 0
+    """Of them."""
+
+
+class Pace(Struct):
+    """How fast answers were written at one level of load."""
+
+    answers: float = 0.0
+    tokens: float = 0.0
+    seconds: float = 0.0
+
+    def add(self, answered: Answered) -> None:
+        self.answers += 1
+        self.tokens += answered.tokens
+        self.seconds += answered.seconds
+
+    def halve(self) -> None:
+        """Let what comes weigh more than what is known."""
+        self.answers, self.tokens, self.seconds = (
+            self.answers / 2,
+            self.tokens / 2,
+            self.seconds / 2,
+        )
+
+
+class Worth:
+    """What guessing is worth, so far."""
+
+    def __init__(self) -> None:
+        self.given_up: Measure | None = None
+        """What was too low. None: guessing is worth it."""
+        self.acceptance: float | None = None
+        """Percent of the guessed tokens that were accepted, when it was judged last."""
+        self.benefit: float | None = None
+        """Percent of the time per token that guessing saved, when it was judged last."""
+        self._plain = paces()
+        self._begin()
+
+    def _begin(self) -> None:
+        self._answers = self._drafted = self._accepted = 0
+        self._guessing = paces()
+
+    def share(self, percent: int) -> int:
+        """Tell which percent of the requests go to pods that guess, where a route says `percent`.
+
+        >>> Worth().share(60), Worth().share(100)
+        (60, 95)
+        """
+        return min(percent, 100 - TRIAL if self.given_up is None else TRIAL)
+
+    def learn(self, answered: Answered, said: SpeculationBody) -> None:
+        """Take an answer into account, and judge when it is time."""
+        paces = self._guessing if answered.guesses else self._plain
+        if answered.tokens:
+            pace = paces[min(answered.load.bit_length(), LEVELS) - 1]
+            pace.add(answered)
+            if not answered.guesses and pace.answers > 2 * ROUND:
+                pace.halve()
+        if answered.guesses and (answered.tokens or answered.drafted):
+            self._answers += 1
+            self._drafted += answered.drafted
+            self._accepted += answered.accepted
+            if self._answers == ROUND:
+                self._judge(said)
+
+    def _judge(self, said: SpeculationBody) -> None:
+        self.acceptance = 100 * self._accepted / self._drafted if self._drafted else None
+        self.benefit = benefit(self._guessing, self._plain)
+        self._begin()
+        found: dict[Measure, tuple[float | None, int]] = {
+            "acceptance": (self.acceptance, said.min_acceptance_percent),
+            "benefit": (self.benefit, said.min_benefit_percent),
+        }
+        margin = 0 if self.given_up is None else MARGIN
+        for measure, (value, least) in found.items():
+            if value is not None and value < min(100, least + margin):
+                self.given_up = measure
+                return
+        if self.given_up is not None and found[self.given_up][0] is not None:
+            self.given_up = None
+
+
+def paces() -> list[Pace]:
+    return [Pace() for _ in range(LEVELS)]
+
+
+def benefit(guessing: Sequence[Pace], plain: Sequence[Pace]) -> float | None:
+    """Tell how many percent of the time per token guessing saves, at like load; None: unknown.
+
+    Only answers at the same level of load are compared, as guessing helps idle pods and hinders
+    busy ones. The levels are put together by Mantel and Haenszel's ratio of rates, in which a level
+    counts by what is known there of both, and not at all where one of them is missing.
+    """
+    took = would = pairs = 0.0
+    for guessed, other in zip(guessing, plain, strict=True):
+        if guessed.tokens and other.tokens:
+            tokens = guessed.tokens + other.tokens
+            took += guessed.seconds * other.tokens / tokens
+            would += other.seconds * guessed.tokens / tokens
+            pairs += min(guessed.answers, other.answers)
+    return 100 * (1 - took / would) if pairs >= PAIRS and would else None
+
+
+class Preferred(Struct, frozen=True):
+    """Cohorts that a request asks first, and what its answer is evidence for."""
+
+    cohorts: Collection[str]
+    """Names. Others of the request's answer where these do not."""
+    said: SpeculationBody
+    worth: Worth | None
+    """None: the request was not dealt, so its answer compares with no other."""
+
+    def answered(self, cohort: Cohort, usage: Usage, *, load: int, seconds: float | None) -> None:
+        """Learn from an answer that is complete.
+
+        Args:
+            cohort: that gave it.
+            usage: what it cost.
+            load: requests at its pod, this one included.
+            seconds: from its first text to its end. None: it has no text.
+        """
+        if self.worth is None:
+            return
+        # A step of a model server that guesses writes several tokens: events do not count them.
+        guessed = cohort.speculative and usage.estimated and usage.drafted_tokens is None
+        timed = seconds is not None and not guessed
+        answered = Answered(
+            guesses=cohort.speculative,
+            load=load,
+            tokens=max(0, usage.output_tokens - 1) if timed else 0,
+            seconds=seconds or 0.0,
+            drafted=usage.drafted_tokens or 0,
+            accepted=usage.accepted_tokens or 0,
+        )
+        self.worth.learn(answered, self.said)
