@@ -6,7 +6,7 @@ import pytest
 
 from headgate_controllers.contract import Document, Key, Unreadable
 
-from .policies import EVERYWHERE, FOUND, model, policy, route, spec
+from .policies import EVERYWHERE, FOUND, HONORED, model, policy, route, spec
 from .world import NAMESPACE, World, body, told
 
 LAST = route("last")
@@ -335,6 +335,31 @@ class TestWhatTheGatewayCannotMeasure:
             "SpecHonored=False NotSupportedHere: spec.routes[thrifty].when: nothing measures "
             "region.mode yet; it is the same in every request"
         ) == told(plan)[2]
+
+
+@pytest.mark.parametrize(
+    ("runtime", "loss", "honored"),
+    [
+        ("trtllm-serve", "Continue", False),
+        ("trtllm-serve", "Error", True),
+        ("triton-llmapi", "Continue", True),
+    ],
+)
+def test_a_runtime_that_cannot_go_on_with_an_answer_is_said_to_be_one(
+    runtime: str, loss: str, honored: bool
+) -> None:
+    world = World()
+    model(world, "llama", runtime, Available="True")
+    good = policy("Single", route("only", streaming={"onUpstreamLoss": loss}))
+    plan = world.settle(world.apply("RoutingPolicy", "chat", good))
+
+    said = (
+        "SpecHonored=False NotSupportedHere: spec.routes[only].streaming.onUpstreamLoss: chats "
+        "with llama do not go on at another pod, since runtime.type trtllm-serve would begin a new "
+        "answer; their streams end with the error"
+    )
+    assert (HONORED if honored else said) == told(plan)[2]
+    assert plan.entry is not None
 
 
 class TestInstructions:

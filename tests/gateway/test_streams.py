@@ -431,6 +431,27 @@ async def test_an_openai_server_cannot_go_on_where_another_was_lost(start: Start
     assert (["Good. "], "upstream_lost") == (seen.texts, seen.error["code"])
 
 
+async def test_an_openai_server_goes_on_with_a_text(start: Start) -> None:
+    def said(text: str, reason: str | None = None) -> bytes:
+        return sse({"choices": [{"index": 0, "text": text, "finish_reason": reason}]})
+
+    async def script(connection: Connection) -> None:
+        asked.append(connection.fields)
+        if len(asked) == 1:
+            await breaks(said("Good. "), said("Mor"))(connection)
+        else:
+            await says(said("ning.", "stop"), b"data: [DONE]\n\n")(connection)
+
+    asked: list[dict[str, Any]] = []
+    rules = entries("trtllm-serve", on_upstream_loss="Continue", max_hold=10.0)
+    running = await start(script, script, entries=rules)
+    seen = await ask(running, path="/v1/completions", max_tokens=20, top_p=0.5)
+
+    assert (["Good. ", "Morning."], "stop", True) == (seen.texts, seen.finish, seen.done)
+    assert ["Hello", "HelloGood. Mor"] == [fields["prompt"] for fields in asked]
+    assert [(20, 0.5), (18, 0.5)] == [(one["max_tokens"], one["top_p"]) for one in asked]
+
+
 # Held to the end
 
 

@@ -7,7 +7,7 @@ from headgate_api.errors import Invalid
 from headgate_controllers.contract import Note, Plan
 from headgate_controllers.routingpolicy import acceptance, resources, status
 from headgate_controllers.routingpolicy.observed import Observed
-from headgate_controllers.routingpolicy.references import resolve
+from headgate_controllers.routingpolicy.references import broken_off, resolve
 from headgate_controllers.routingpolicy.speculation import unchosen
 from headgate_controllers.standing import held_back, refused, together
 from headgate_policy.snapshot import make_entry
@@ -39,6 +39,10 @@ def plan(seen: Observed, now: datetime) -> Plan:
             requires=resources.requires(body),
         )
     honored = acceptance.honored(
-        [*acceptance.unmeasured(policy, conditions), *unchosen(seen, policy)]
+        [
+            *acceptance.unmeasured(policy, conditions),
+            *unchosen(seen, policy),
+            *broken_off(seen, policy),
+        ]
     )
     return status.routed(seen, policy, resolved.mark, honored, now, entry=entry)

@@ -14,6 +14,7 @@ from headgate_controllers.standing import entry_fault, resolved
 
 _LOGPROB: Final = "answer.logprob."
 _TELLS_LOGPROB: Final = "trtllm-serve"
+_CONVERSES: Final = "trtllm-serve"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +79,22 @@ def _wrong(seen: Observed, route: Route, conditions: Conditions) -> Iterator[Not
                 f"{', '.join(sorted(runtimes))}"
             )
             yield Note(Reason.CAPABILITY_MISSING, sentence)
+
+
+def broken_off(seen: Observed, policy: RoutingPolicy) -> Iterator[Note]:
+    """Find routes that are to go on with an answer whose runtime can only begin another one."""
+    for route in policy.spec.routes:
+        named = {target.model_ref.name for target in route.targets}
+        models = sorted(
+            name for name in named & seen.models.keys() if seen.models[name].runtime == _CONVERSES
+        )
+        if route.streaming.on_upstream_loss == "Continue" and models:
+            sentence = (
+                f"spec.routes[{route.name}].streaming.onUpstreamLoss: chats with "
+                f"{' and '.join(models)} do not go on at another pod, since runtime.type "
+                f"{_CONVERSES} would begin a new answer; their streams end with the error"
+            )
+            yield Note(Reason.NOT_SUPPORTED_HERE, sentence)
 
 
 def _variants(seen: Observed, target: Target, field: str) -> Iterator[Note]:

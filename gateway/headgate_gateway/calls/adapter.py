@@ -67,7 +67,7 @@ class Task(Struct, frozen=True, kw_only=True):
     guide: tuple[str, str] | None = None  # what to generate: the kind of guide, and the guide
     form: Form | None = None  # what to make sure of
     body: bytes = b""  # the client's own, for runtimes that speak its dialect
-    changed: Mapping[str, float] = {}  # fields of the body that are to be otherwise
+    changed: Mapping[str, float | str] = {}  # fields of the body that are to be otherwise
     sources: int = 0  # of the client's evidence, those that the model is shown: the first ones
 
 

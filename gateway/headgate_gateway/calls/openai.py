@@ -71,8 +71,8 @@ class OpenAI:
         else:
             fields["stream"], fields["stream_options"] = TRUE, COUNTED
             fields["max_tokens"] = Raw(_encode(task.sampling.max_tokens))
-            for name, number in task.changed.items():
-                fields[name] = Raw(_encode(number))
+            for name, changed in task.changed.items():
+                fields[name] = Raw(_encode(changed))
         if "tools" in fields:
             fields.setdefault("tool_choice", AUTO)  # their default is none
         for name in ("messages", "tools"):

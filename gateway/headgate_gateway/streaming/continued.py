@@ -1,7 +1,7 @@
 """An answer that goes on at another pod when the one that gives it is lost.
 
-Only runtimes that take texts can do it: the prompt and all that was said so far is a text to go on
-with. An OpenAI server takes conversations, and would begin a new answer.
+Only who is given a text can do it: the prompt and all that was said so far is a text to go on with.
+An OpenAI server that is given a conversation would begin a new answer.
 """
 
 import asyncio
@@ -82,6 +82,7 @@ class Continued:
         if lost is None or not self._may_go_on(lost, failed):
             return failed
         task, spent = self._ask.task, lost.usage
+        prompt = task.prompt + "".join(self._said)
         left = task.sampling.max_tokens - spent.output_tokens
         if left <= 0:
             return End("length", spent)
@@ -94,7 +95,8 @@ class Continued:
             task=structs.replace(
                 task,
                 input_tokens=task.input_tokens + spent.output_tokens,
-                prompt=task.prompt + "".join(self._said),
+                prompt=prompt,
+                changed={**task.changed, "prompt": prompt},
                 sampling=structs.replace(task.sampling, max_tokens=left),
             ),
             retries=structs.replace(self._ask.retries, max_attempts=1),
@@ -111,7 +113,8 @@ class Continued:
             return False
         # What was held, or left out, would be missing from the text to go on with.
         whole = ask.task.form is None and ask.task.guide is None
-        if not self._said or not whole or lost.cohort.runtime == "trtllm-serve":
+        converses = lost.cohort.runtime == "trtllm-serve" and ask.task.endpoint != "completions"
+        if not self._said or not whole or converses:
             return False
         tries = [a for a in self._timeline.attempts if not a.hedge and a.result != "stale"]
         traffic = self._backends.traffics.of(ask.pool)
