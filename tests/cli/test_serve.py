@@ -142,6 +142,49 @@ async def test_a_folder_and_a_model_server_are_all_it_takes(tmp_path: Path) -> N
                 await ai.models.list()
 
 
+TWINS = (
+    POLICY.replace(
+        "- name: bf16",
+        """- name: bf16-eagle3
+      replicas: 1
+      source: {uri: "hf://org/llama@main"}
+      speculative: {type: eagle3, draft: {uri: "pvc://weights/llama-eagle3"}}
+    - name: bf16
+      replicas: 1""",
+    )
+    + "---"
+    + ROUTE
+    + "      speculative: {maxTemperature: 1}\n"
+)
+
+
+async def test_a_route_chooses_between_a_variant_that_guesses_and_its_plain_twin(
+    tmp_path: Path,
+) -> None:
+    policy = tmp_path / "policy.yaml"
+    policy.write_text(TWINS)
+    async with (
+        model_server("guessed") as guessing,
+        model_server("plain") as plain,
+        serving(
+            tmp_path,
+            *("--upstream", f"llama/bf16-eagle3={guessing}"),
+            *("--upstream", f"llama/bf16={plain}"),
+        ) as served,
+    ):
+        said = {await served.say("assistant") for _ in range(16)}  # all but 5 % are guessed for
+        assert "guessed" in said
+        async with served.client() as ai:
+            made = await ai.chat.completions.create(
+                model="assistant", messages=HELLO, temperature=1.5
+            )
+        assert "plain" == made.choices[0].message.content
+        policy.write_text(TWINS.replace("maxTemperature: 1", "mode: Never"))
+        await line_with(served.stderr, "tenant")
+        await line_with(served.stderr, "tenant")  # of the lines about what is in force now
+        assert "plain" == await served.say("assistant")
+
+
 async def test_a_change_comes_into_force_and_a_bad_one_does_not(tmp_path: Path) -> None:
     (tmp_path / "policy.yaml").write_text(POLICY)
     async with (

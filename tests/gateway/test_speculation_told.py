@@ -6,8 +6,9 @@ from typing import Any, Final
 
 import msgspec
 import pytest
+from hypothesis import given, strategies as st
 
-from headgate_api.snapshot import SpeculationBody, TenantBody
+from headgate_api.snapshot import SpeculationBody, StickinessBody, TenantBody
 from headgate_gateway.calls.adapter import Adapter, Reader, Sampling, Task
 from headgate_gateway.calls.adapters import ADAPTERS, GUESSING
 from headgate_gateway.calls.events import End, Event, Text, Usage
@@ -16,6 +17,7 @@ from headgate_gateway.routing.speculation import ROUND
 
 from .conftest import KEY, Running, api_key, cohort, entry, guessing, model
 from .test_admin import admin
+from .test_decoding import cuts
 from .test_routing import Start, ask, front, placed, to
 from .upstream import Connection, Script
 
@@ -75,6 +77,14 @@ def test_whoever_counts_tokens_is_believed() -> None:
     assert End("stop", Usage(2, 7, drafted_tokens=8, accepted_tokens=6)) == events[-1]
 
 
+@given(st.data())
+def test_guesses_do_not_depend_on_where_bytes_are_cut(data: st.DataObject) -> None:
+    whole = b"".join(answer("On", "One", "One two", "One two.", **GUESSED))
+    *_, end = read(LLMAPI.reader(TASK), data.draw(cuts(whole)))
+
+    assert End("stop", Usage(2, 10, True, drafted_tokens=8, accepted_tokens=6)) == end
+
+
 def test_a_text_that_looks_like_it_is_a_text() -> None:
     text = '"total_draft_tokens":"8","total_accepted_draft_tokens":"6"'
     events = read(LLMAPI.reader(TASK), answer(text))
@@ -111,8 +121,12 @@ def answering(accepted: int = 6) -> Script:
     return script
 
 
+FOR_EVER: Final = StickinessBody(ttl=1e12)
+"""Nobody is dealt anew while a test runs."""
+
+
 async def twins(start: Start, scripts: Sequence[Script], **said: Any) -> Running:
-    policy = front(to("rest", speculative=SpeculationBody(**said)))
+    policy = front(to("rest", speculative=SpeculationBody(**said)), stickiness=FOR_EVER)
     ready = dict(zip(NAMES[-len(scripts) :], scripts, strict=True))
     return await placed(start, policy, MODEL, scripts=ready)
 
@@ -124,7 +138,7 @@ async def metrics(running: Running, part: str) -> list[str]:
     return [line.replace("headgate_gateway_speculation_", "") for line in found if part in line]
 
 
-SESSION: Final = {b"x-session-id": b"in-the-share"}
+SESSION: Final = {b"x-session-id": b"a-session"}
 PLACE: Final = 'model="rest",namespace="chat",route="front/rest",variant="bf16-eagle3"'
 
 
