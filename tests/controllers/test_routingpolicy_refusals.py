@@ -199,8 +199,8 @@ NOT_RESOLVED = {
         policy("Cascade", route("first", acceptWhen="answer.logprob.mean > -0.4"), LAST),
         (
             "CapabilityMissing: spec.routes[first].acceptWhen: no model server of this route tells "
-            "answer.logprob.mean; only runtime.type trtllm-serve does, and its targets have "
-            "triton-llmapi"
+            "answer.logprob.mean; only runtime.type triton-python or trtllm-serve does, and its "
+            "targets have triton-llmapi"
         ),
     ),
     "instructions that are not there": (

@@ -44,6 +44,7 @@ def answer(
     reason: FinishReason = "stop",
     form: Form | None = None,
     sources: int = 2,
+    logprob: float | None = None,
     **asked: Any,
 ) -> Answer:
     chat = read_chat_request(msgspec.json.encode({"model": "m", "messages": HELLO} | asked))
@@ -51,7 +52,7 @@ def answer(
     task = Task(
         endpoint="chat/completions", sampling=Sampling(max_tokens=9), form=form, sources=sources
     )
-    return Answer(events, End(reason, Usage(3, 7)), chat, task)
+    return Answer(events, End(reason, Usage(3, 7), logprob), chat, task)
 
 
 def holds(rule: str, of: Answer) -> bool:
@@ -91,6 +92,8 @@ JSON = Form(arguments={}, check=is_object, hold=True)
         ("answer_refused", True, answer(Text("Fine"), reason="content_filter")),
         ("answer_refused", False, answer(Text("Fine"))),
         ("answer_logprob_mean", None, answer(Text("Hi"))),
+        ("answer_logprob_mean", -0.5, answer(Text("Hi"), logprob=-3.5)),
+        ("answer_logprob_min", None, answer(Text("Hi"), logprob=-1.5)),
         ("answer_citations_total", 2, answer(Text("[1] [3]"), context=EVIDENCE)),
         ("answer_citations_resolved", 1, answer(Text("[1] [3]"), context=EVIDENCE)),
         ("answer_citations_resolved", 1, answer(Text("[1] [2]"), sources=1, context=EVIDENCE)),

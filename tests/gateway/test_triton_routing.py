@@ -117,6 +117,22 @@ async def test_invalid_json_is_repaired_by_a_better_route(through: Through) -> N
     assert "front/large" == raw.headers["x-headgate-route"]
 
 
+@pytest.mark.parametrize(("least", "sure"), [(-0.6, "python"), (-0.4, "nobody")])
+async def test_how_probable_an_answer_is_decides_where_the_model_tells_it(
+    through: Through, tritons: Any, least: float, sure: str
+) -> None:
+    """The simulated model is sure of each token by -0.5, and tells it only as `triton-python`."""
+    rules = (to("small", accept_when=f"answer.logprob.mean > {least}"), to("large"))
+    running = await through(*rules, architecture="Cascade")
+    async with AsyncOpenAI(base_url=running.url, api_key=KEY, max_retries=0) as ai:
+        answer: Any = await ai.chat.completions.create(
+            model=NAME, messages=saying('say "Small, and sure."', 'say "Large."')
+        )
+
+    expected = "Small, and sure." if tritons[0] == sure else "Large."
+    assert expected == answer.choices[0].message.content
+
+
 async def test_a_verifier_s_score_decides(through: Through) -> None:
     rules = (
         to(

@@ -1,6 +1,6 @@
 """What routes refer to: models, their variants, and the instructions of verifiers."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -12,8 +12,11 @@ from headgate_controllers.routingpolicy.acceptance import Conditions
 from headgate_controllers.routingpolicy.observed import Observed
 from headgate_controllers.standing import entry_fault, resolved
 
-_LOGPROB: Final = "answer.logprob."
-_TELLS_LOGPROB: Final = "trtllm-serve"
+_TELL: Final[Mapping[str, Sequence[str]]] = {
+    "answer.logprob.mean": ("triton-python", "trtllm-serve"),
+    "answer.logprob.min": ("trtllm-serve",),
+}
+"""Words of answers that only some runtimes tell."""
 _CONVERSES: Final = "trtllm-serve"
 
 
@@ -72,10 +75,11 @@ def _wrong(seen: Observed, route: Route, conditions: Conditions) -> Iterator[Not
         if target.model_ref.name in seen.models
     }
     for word in sorted(conditions.accept_words):
-        if word.startswith(_LOGPROB) and runtimes and _TELLS_LOGPROB not in runtimes:
+        tell = _TELL.get(word)
+        if tell is not None and runtimes and runtimes.isdisjoint(tell):
             sentence = (
                 f"{field}.acceptWhen: no model server of this route tells {word}; only "
-                f"runtime.type {_TELLS_LOGPROB} does, and its targets have "
+                f"runtime.type {' or '.join(tell)} does, and its targets have "
                 f"{', '.join(sorted(runtimes))}"
             )
             yield Note(Reason.CAPABILITY_MISSING, sentence)

@@ -68,6 +68,7 @@ class Task(Struct, frozen=True, kw_only=True):
     form: Form | None = None  # what to make sure of
     body: bytes = b""  # the client's own, for runtimes that speak its dialect
     changed: Mapping[str, float | str] = {}  # fields of the body that are to be otherwise
+    logprobs: bool = False  # how probable the answer is to be told
     sources: int = 0  # of the client's evidence, those that the model is shown: the first ones
 
 

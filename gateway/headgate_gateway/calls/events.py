@@ -80,6 +80,8 @@ class End(Struct, frozen=True, gc=False):
 
     finish_reason: FinishReason
     usage: Usage
+    logprob: float | None = None
+    """Of all of it, from a model server that tells it at the end, and not with each text."""
 
 
 class Failed(Struct, frozen=True):

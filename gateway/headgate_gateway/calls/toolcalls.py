@@ -11,6 +11,7 @@ from enum import Enum, auto
 from typing import Final
 
 import msgspec
+from msgspec import structs
 
 from headgate_gateway.calls.events import NO_JSON, End, Event, Text, ToolCall, Usage
 from headgate_policy.tools import Dialect
@@ -103,10 +104,11 @@ class ToolCalls:
         match event:
             case Text(text):
                 return self._feed(text)
-            case End(reason, usage):
+            case End(reason):
                 rest = self._finish()
-                called = self._calls > 0 and reason == "stop"
-                return [*rest, End("tool_calls" if called else reason, usage)]
+                if self._calls and reason == "stop":
+                    event = structs.replace(event, finish_reason="tool_calls")
+                return [*rest, event]
             case _:
                 return (event,)
 

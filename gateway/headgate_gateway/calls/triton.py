@@ -49,6 +49,7 @@ class _Reply(msgspec.Struct, gc=False):
     finish_reason: str | None = None
     num_input_tokens: Count | None = None
     num_output_tokens: Count | None = None
+    cum_log_probs: object = None  # one number, but of a model that is anybody's
     error: str | None = None
 
 
@@ -135,16 +136,24 @@ class _Reading(ABC):
 class _EnsembleReader(_Reading):
     """New text in every event, counts in every event, and no reason for the end."""
 
+    def __init__(self, task: Task) -> None:
+        super().__init__(task)
+        self._logprob: float | None = None  # of all so far
+
     def _read(self, data: bytes) -> str | Failed:
         reply = self._decode(data)
-        return reply if isinstance(reply, Failed) else reply.text_output
+        if isinstance(reply, Failed):
+            return reply
+        if isinstance(reply.cum_log_probs, float):
+            self._logprob = reply.cum_log_probs
+        return reply.text_output
 
     def _end(self) -> End | Failed:
         if not self._replies:
             return CUT
         usage = self.usage
         full = usage.output_tokens >= self._max_tokens
-        return End("length" if full else "stop", usage)
+        return End("length" if full else "stop", usage, self._logprob)
 
 
 class _LlmapiReader(_Reading):
@@ -345,6 +354,7 @@ class _EnsembleTensors(_Tensors):
     return_num_input_tokens: bool
     return_num_output_tokens: bool
     max_tokens: int
+    return_log_probs: bool = False
     temperature: float | None = None
     top_p: float | None = None
     frequency_penalty: float | None = None
@@ -365,6 +375,7 @@ def _ensemble(task: Task, call_id: str, left_ms: int) -> _EnsembleTensors:
         exclude_input_in_output=True,
         return_num_input_tokens=True,
         return_num_output_tokens=True,
+        return_log_probs=task.logprobs,
         max_tokens=sampling.max_tokens,
         temperature=sampling.temperature,
         top_p=sampling.top_p,

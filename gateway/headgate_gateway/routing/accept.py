@@ -127,8 +127,10 @@ class Answer:
 
     @cached_property
     def answer_logprob_mean(self) -> float | None:
-        found = self._logprobs
-        return sum(found) / len(found) if found else None
+        if found := self._logprobs:
+            return sum(found) / len(found)
+        whole, tokens = self._end.logprob, self._end.usage.output_tokens
+        return min(0.0, whole / tokens) if whole is not None and tokens else None
 
     @cached_property
     def answer_logprob_min(self) -> float | None:

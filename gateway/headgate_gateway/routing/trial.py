@@ -142,7 +142,8 @@ class Trial:
             return found
         request.fitted, task = found.fitted, found.task
         if self._adds_logprobs:
-            task = structs.replace(task, changed={**task.changed, "logprobs": True})
+            changed = {**task.changed, "logprobs": True}
+            task = structs.replace(task, changed=changed, logprobs=True)
         if task.form is not None and mendable(self.plan.route, self.step, stage.model):
             # An answer in the wrong form is wanted, too: the model is shown it.
             task = structs.replace(task, form=structs.replace(task.form, hold=False))
