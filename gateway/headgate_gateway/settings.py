@@ -62,7 +62,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds of silence after which a stream gets a comment; a route may say less."""
     access_log: bool = True
     """Log one line per request."""
-    explain_requests: Annotated[int, Meta(ge=0, le=100_000)] = 10_000
+    explain_requests: Annotated[int, Meta(ge=0, le=100_000)] = 4_000
     """Requests that can be explained after their end; 1 KB each. 0: none."""
     explain_seconds: Seconds = 900.0
     """Seconds after which they cannot."""

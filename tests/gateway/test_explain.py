@@ -91,7 +91,7 @@ async def test_every_attempt_has_its_pod_its_end_and_its_time(start: Start) -> N
     ("name", "said"),
     [
         ("other-1", "is not of this gateway: its ids begin {0}-."),
-        ("{0}-1", "is not known any more, or never was: of this gateway the last 10000 requests"),
+        ("{0}-1", "is not known any more, or never was: of this gateway the last 4000 requests"),
     ],
 )
 async def test_what_cannot_be_explained_is_told_why(start: Start, name: str, said: str) -> None:

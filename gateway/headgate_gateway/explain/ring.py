@@ -7,7 +7,7 @@ from typing import Final
 
 from headgate_gateway.explain.record import Record
 
-MOST: Final = 10_000
+MOST: Final = 4_000
 SECONDS: Final = 900.0
 
 
