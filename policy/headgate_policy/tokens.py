@@ -24,6 +24,8 @@ EVERY: Final = 16
 """Inputs of which one is compared, once so many were: it takes time."""
 LONGEST_MEMORY: Final = 64
 """Samples of which a calibration is the mean: older ones fade."""
+PART: Final = 256 * 1024
+"""Characters that are looked at in one go: no other thread has its turn meanwhile."""
 SAMPLED: Final = 32 * 1024
 """Characters of a text that `estimate_soon` looks at."""
 PLACES: Final = 256
@@ -74,6 +76,8 @@ def estimate(text: str) -> int:
     >>> estimate("")
     0
     """
+    if len(text) > PART:
+        return sum(estimate(text[at : at + PART]) for at in range(0, len(text), PART))
     coded = text.encode("utf-8", "replace")
     letters, tokens = len(coded), 0.0
     for others, weight in _ASCII:

@@ -6,6 +6,7 @@ from hypothesis import given, strategies as st
 from headgate_policy.tokens import (
     EVERY,
     LONGEST_MEMORY,
+    PART,
     SAMPLED,
     SAMPLING_ERROR,
     STEEPEST,
@@ -68,6 +69,10 @@ def test_a_long_text_is_estimated_by_samples_as_well_as_is_said(text: str) -> No
 def test_samples_do_not_keep_step_with_a_text_that_repeats_itself(block: str) -> None:
     text = block * (20 * SAMPLED // len(block))
     assert pytest.approx(estimate(text), rel=SAMPLING_ERROR) == estimate_soon(text)
+
+
+def test_a_long_text_is_estimated_in_parts() -> None:
+    assert 3 * estimate("a" * PART) + estimate("a") == estimate("a" * (3 * PART + 1))
 
 
 @given(st.text())
