@@ -1,5 +1,6 @@
 """What guessing ahead is worth: the rule by itself."""
 
+import random
 from collections.abc import Iterable
 from itertools import pairwise
 from typing import Any
@@ -201,6 +202,22 @@ def test_the_benefit_is_that_at_like_load_however_differently_the_two_are_loaded
                 paces[level - 1].add(Answered(guesses=True, load=1, tokens=100, seconds=seconds))
 
     assert pytest.approx(100 * (1 - ratio), abs=1e-6) == benefit(*two)
+
+
+def test_busy_hours_give_it_up_and_quiet_ones_bring_it_back() -> None:
+    """Guessing saves a third of the time on quiet pods, and costs a fifth on busy ones."""
+    chance, worth, told = random.Random(7), Worth(), []  # noqa: S311
+    for load in (2, 20, 20, 2, 2):
+        for _ in range(1500):
+            guesses = chance.random() * 100 < worth.share(50)
+            pace = 0.01 * (1 + load / 10) * chance.uniform(0.8, 1.2)
+            if guesses:
+                worth.learn(guessed(60, pace * (0.67 if load < 8 else 1.2), load=load), SAID)
+            else:
+                worth.learn(plain(pace, load=load), SAID)
+        told.append(worth.given_up)
+
+    assert [None, "benefit", "benefit", None, None] == told
 
 
 # Of one answer

@@ -11,8 +11,8 @@ are a fair comparison. Four sentences are the whole rule:
    where both are `MARGIN` points above.
 4. What is not known changes nothing.
 
-So between two changes there is always a whole round, and what hovers at a threshold changes
-nothing either.
+So between two changes there is always a whole round, and what hovers at a threshold changes at most
+once.
 """
 
 from collections.abc import Collection, Sequence
@@ -27,6 +27,8 @@ TRIAL: Final = 5
 """Percent of the requests that keep the less favoured pods measured."""
 ROUND: Final = 30
 """Answers of pods that guess, after which is judged."""
+KEPT: Final = 2 * ROUND
+"""Answers of one level that weigh in full; what is older is halved."""
 MARGIN: Final = 5
 """Points above a threshold at which guessing comes back."""
 PAIRS: Final = 10
@@ -55,24 +57,22 @@ class Answered(Struct, frozen=True, kw_only=True):
 
 
 class Pace(Struct):
-    """How fast answers were written at one level of load."""
+    """How fast answers were written at one level of load. Newer ones weigh more."""
 
     answers: float = 0.0
     tokens: float = 0.0
     seconds: float = 0.0
 
     def add(self, answered: Answered) -> None:
+        if self.answers >= KEPT:
+            self.answers, self.tokens, self.seconds = (
+                self.answers / 2,
+                self.tokens / 2,
+                self.seconds / 2,
+            )
         self.answers += 1
         self.tokens += answered.tokens
         self.seconds += answered.seconds
-
-    def halve(self) -> None:
-        """Let what comes weigh more than what is known."""
-        self.answers, self.tokens, self.seconds = (
-            self.answers / 2,
-            self.tokens / 2,
-            self.seconds / 2,
-        )
 
 
 class Worth:
@@ -102,12 +102,9 @@ class Worth:
 
     def learn(self, answered: Answered, said: SpeculationBody) -> None:
         """Take an answer into account, and judge when it is time."""
-        paces = self._guessing if answered.guesses else self._plain
         if answered.tokens:
-            pace = paces[min(answered.load.bit_length(), LEVELS) - 1]
-            pace.add(answered)
-            if not answered.guesses and pace.answers > 2 * ROUND:
-                pace.halve()
+            known = self._guessing if answered.guesses else self._plain
+            known[min(answered.load.bit_length(), LEVELS) - 1].add(answered)
         if answered.guesses and (answered.tokens or answered.drafted):
             self._answers += 1
             self._drafted += answered.drafted
