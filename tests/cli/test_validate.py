@@ -248,6 +248,28 @@ def test_a_word_that_nothing_measures_is_found(tmp_path: Path, capsys: Any) -> N
     ) == said[0]
 
 
+def test_each_fault_of_a_policy_is_told_on_its_line(tmp_path: Path, capsys: Any) -> None:
+    rules = RULES.replace("request.turns", "request.turn").replace("tenant.budgetUsed", "budget")
+    file = write(tmp_path, rules.replace("[bf16]", "[fp8]") + MODEL)
+
+    code, said = validate(capsys, file)
+
+    assert 1 == code
+    where = "RoutingPolicy/assistant: spec.routes"
+    assert [
+        (
+            f"{file}:11: {where}[first].when: column 19: there is no request.turn; did you mean "
+            "request.turns?"
+        ),
+        f"{file}:16: {where}[second].when: column 1: there is no budget",
+        (
+            f'{file}:18: {where}[all].targets: ModelDeployment "llama" has no variant "fp8"; it has '
+            "bf16"
+        ),
+        "2 objects, 3 findings",
+    ] == said
+
+
 def test_what_refers_to_a_broken_object_is_not_blamed_for_it(tmp_path: Path, capsys: Any) -> None:
     file = write(tmp_path, ROUTE + MODEL.replace("hf://", "s3://"))
 

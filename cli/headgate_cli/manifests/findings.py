@@ -9,6 +9,8 @@ Path: TypeAlias = tuple[str | int, ...]
 
 _SENTENCE: Final = re.compile(r"((?:spec|metadata)(?:\.\w+|\[[^\]]*\])*): (.*)", re.DOTALL)
 
+_NEXT: Final = re.compile(r"; (?=(?:spec|metadata)[.\[][^\s:]*: )")
+
 
 class Fault(NamedTuple):
     """What is wrong with one object. The path is empty where it is the object as a whole."""
@@ -41,6 +43,15 @@ def field_of(path: Path) -> str:
     """
     steps = (f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)
     return "".join(steps).removeprefix(".")
+
+
+def faults_in(message: str) -> list[str]:
+    """Take apart what a controller says of several faults, each of which names its field.
+
+    >>> faults_in("spec.routes[a].when: there is no x; y is; spec.routes[b].when: there is no z")
+    ['spec.routes[a].when: there is no x; y is', 'spec.routes[b].when: there is no z']
+    """
+    return _NEXT.split(message)
 
 
 def fault_in(sentence: str) -> tuple[str, str]:

@@ -15,7 +15,7 @@ from uuid import NAMESPACE_URL, uuid5
 
 from headgate_api.snapshot import Entry
 from headgate_cli.manifests.files import Object
-from headgate_cli.manifests.findings import Finding, fault_in
+from headgate_cli.manifests.findings import Finding, fault_in, faults_in
 from headgate_controllers.contract import (
     Controller,
     Document,
@@ -125,9 +125,10 @@ def _decided(
         return None, []
     plan = controller.plan(seen, now)
     sentences = dict.fromkeys(
-        condition["message"]
+        sentence
         for condition in plan.status["conditions"]
         if condition["type"] in WRONG and condition["status"] == "False"
+        for sentence in faults_in(condition["message"])
     )
     return plan.entry, [found.finding_at(*fault_in(_helped(sentence))) for sentence in sentences]
 
