@@ -263,8 +263,8 @@ def test_each_fault_of_a_policy_is_told_on_its_line(tmp_path: Path, capsys: Any)
         ),
         f"{file}:16: {where}[second].when: column 1: there is no budget",
         (
-            f'{file}:18: {where}[all].targets: ModelDeployment "llama" has no variant "fp8"; it has '
-            "bf16"
+            f'{file}:18: {where}[all].targets: ModelDeployment "llama" has no variant "fp8"; '
+            "it has bf16"
         ),
         "2 objects, 3 findings",
     ] == said
