@@ -249,11 +249,12 @@ def serve(tmp_path: Path, http: aiohttp.ClientSession) -> Iterator[Callable[...,
             *,
             quantization: str = "none",
             engine: dict[str, Any] | None = None,
+            speculative: dict[str, Any] | None = None,
             exit_timeout: int = 1,  # s; streams that a test left behind should not hold up its end
             **simulation: Any,
         ) -> Served:
             options = {"config": {"simulation": simulation}, **(engine or {})}
-            variant = _variant(quantization, options)
+            variant = _variant(quantization, options, speculative)
             server = SERVERS[dialect.runtime]
             models = tmp_path / str(len(list(tmp_path.iterdir())))
             # In a pod a ConfigMap is mounted into the image's files.
@@ -286,12 +287,15 @@ def load(*dialects: Dialect) -> tuple[str, ...]:
     return ("--model-control-mode=explicit", *names)
 
 
-def _variant(quantization: str, engine: dict[str, Any]) -> Variant:
+def _variant(
+    quantization: str, engine: dict[str, Any], speculative: dict[str, Any] | None
+) -> Variant:
     return Variant.model_validate(
         {
             "name": quantization,
             "quantization": quantization,
             "source": {"uri": "file:///app/all_models/python"},
             "engine": engine,
+            "speculative": speculative,
         }
     )

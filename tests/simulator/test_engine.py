@@ -19,7 +19,8 @@ class Listener:
         self._heard: queue.Queue[str] = queue.Queue()
 
     def token(self, progress: Progress, *, last: bool) -> None:
-        self._heard.put(progress.answer.token(progress.sent) + ("." if last else ""))
+        new = progress.answer.piece(progress.before, progress.sent)
+        self._heard.put(new + ("." if last else ""))
 
     def fail(self, message: str) -> None:
         self._heard.put(message)

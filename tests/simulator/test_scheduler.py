@@ -10,8 +10,9 @@ from simulated_llm.script import Script
 from simulated_llm.settings import Model, Settings
 
 
-def scheduler(**settings: object) -> Scheduler[str]:
-    return Scheduler(Model(Settings(**settings), Drift("", 0.0), step_s=0.01))
+def scheduler(draft_len: int = 0, **settings: object) -> Scheduler[str]:
+    made = Model(Settings(**settings), Drift("", 0.0), step_s=0.01, draft_len=draft_len)
+    return Scheduler(made)
 
 
 def asked(
@@ -193,18 +194,65 @@ class TestScripts:
         assert [("a", Event.DEATH)] == iterate(batch)
 
 
+class TestGuesses:
+    def test_that_are_right_make_steps_longer_and_fewer(self) -> None:
+        batch = scheduler(draft_len=3, draft_ms=1.0, step_ms_per_sequence=1.0)
+        one = asked("a", 7, script=Script(accept=100))
+        batch.submit(one, 0.0)
+
+        steps = []
+        while not batch.idle:
+            seconds = batch.begin(0.0)
+            batch.finish(0.0)
+            steps.append((one.before, one.sent, seconds))
+
+        # 10 ms of its own, 1 ms for each guess, and 4 times what one sequence adds.
+        assert [(0, 1), (1, 5), (5, 7)] == [step[:2] for step in steps]
+        assert pytest.approx(0.010 + 0.003 + 0.004) == steps[1][2]
+
+    def test_that_are_wrong_bring_nothing(self) -> None:
+        batch = scheduler(draft_len=3)
+        one = asked("a", 3, script=Script(accept=0))
+        batch.submit(one, 0.0)
+        assert [Event.NEXT, Event.NEXT, Event.LAST] == [iterate(batch)[0][1] for _ in range(3)]
+        assert (6, 0, 0.0) == (one.drafted, one.accepted, one.acceptance)
+
+    @pytest.mark.parametrize("stop", ["fail_after", "silent_after", "die_after"])
+    def test_never_pass_what_a_script_stops_at(self, stop: str) -> None:
+        batch = scheduler(draft_len=8)
+        one = asked("a", 20, script=Script(accept=100, **{stop: 4}))
+        batch.submit(one, 0.0)
+        assert [("a", Event.NEXT)] == iterate(batch)
+        assert [("a", Event.NEXT)] == iterate(batch)
+        assert 4 == one.sent
+
+    @given(guesses=st.integers(1, 32), percent=st.integers(0, 100), tokens=st.integers(300, 2000))
+    def test_are_right_as_often_as_wanted(self, guesses: int, percent: int, tokens: int) -> None:
+        batch = scheduler(draft_len=guesses, acceptance_percent=percent)
+        one = asked("a", tokens)
+        batch.submit(one, 0.0)
+        while not batch.idle:
+            before = one.sent
+            iterate(batch)
+            assert before < one.sent <= before + 1 + guesses
+        assert tokens == one.sent
+        # The last step may have found more than was left to say.
+        assert abs(percent / 100 * one.drafted - one.accepted) <= guesses + 1
+
+
 @given(
     slots=st.integers(1, 4),
     blocks=st.integers(1, 6),
+    draft_len=st.integers(0, 3),
     requests=st.lists(
         st.tuples(st.integers(0, 12), st.integers(1, 600), st.integers(0, 9)), max_size=12
     ),
 )
 def test_every_request_ends_once_and_nothing_is_left(
-    slots: int, blocks: int, requests: list[tuple[int, int, int]]
+    slots: int, blocks: int, draft_len: int, requests: list[tuple[int, int, int]]
 ) -> None:
     """For requests of (tokens, prompt, iteration of arrival), in any order."""
-    batch = scheduler(slots=slots, kv_blocks=blocks, tokens_per_block=8)
+    batch = scheduler(draft_len, slots=slots, kv_blocks=blocks, tokens_per_block=8)
     ended: list[str] = []
     for round_ in range(1000):
         for number, (tokens, prompt, arrival) in enumerate(requests):

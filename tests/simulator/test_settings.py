@@ -15,18 +15,30 @@ def test_a_precision_makes_it_faster_and_less_exact() -> None:
     assert small.drift.share > plain.drift.share
 
 
-def test_variants_of_one_precision_differ_too() -> None:
-    one = model({}, {"HEADGATE_VARIANT": "a"})
-    other = model({}, {"HEADGATE_VARIANT": "b"})
-    assert one.drift.name != other.drift.name
+def test_variants_of_one_precision_say_the_same() -> None:
+    plain = model({}, {"HEADGATE_VARIANT": "plain"})
+    fast = model({"speculative_config": {"max_draft_len": 3}}, {"HEADGATE_VARIANT": "fast"})
+    assert plain.drift == fast.drift
+    assert ("plain", 0) == (plain.variant, plain.draft_len)
+    assert ("fast", 3) == (fast.variant, fast.draft_len)
+
+
+@pytest.mark.parametrize("config", ["Eagle", {}, {"max_draft_len": 0}, {"max_draft_len": True}])
+def test_a_model_that_guesses_is_told_how_far(config: object) -> None:
+    with pytest.raises(ValueError, match="max_draft_len must be 1 or more"):
+        model({"speculative_config": config}, {})
 
 
 @pytest.mark.parametrize("precision", PRECISIONS.values())
 @pytest.mark.parametrize("batch", [1, 16, 256, 4096])
-def test_no_load_passes_2000_tokens_a_second(precision: Precision, batch: int) -> None:
+@pytest.mark.parametrize("guesses", [0, 1, 32])
+def test_no_load_passes_2000_tokens_a_second(
+    precision: Precision, batch: int, guesses: int
+) -> None:
     settings = Settings()
-    step = (settings.step_ms * precision.step + settings.step_ms_per_sequence * batch) / 1000
-    assert batch / step < 2000
+    own = settings.step_ms * precision.step + settings.draft_ms * guesses
+    step = (own + settings.step_ms_per_sequence * batch * (1 + guesses)) / 1000
+    assert batch * (1 + guesses) / step < 2000
 
 
 @pytest.mark.parametrize(

@@ -72,7 +72,7 @@ class TestAnswer:
     def test_no_stop_word_is_said(self, prompt: str, stop: str) -> None:
         found = answer(ask(prompt, stops=(stop,)), NO_DRIFT)
         assert stop not in found.text
-        assert found.text == "".join(found.token(n) for n in range(1, len(found.ends) + 1))
+        assert found.text == "".join(found.piece(n, n + 1) for n in range(len(found.ends)))
 
     def test_the_first_of_several_stop_words_ends_it(self) -> None:
         found = answer(ask('[[sim: say "a b c d"]]', stops=("d", "b", "b c")), NO_DRIFT)
@@ -107,6 +107,7 @@ class TestScript:
             ("silent_after 2", Script(silent_after=2)),
             ("die", Script(die_after=0)),
             ("die_after 7", Script(die_after=7)),
+            ("accept 30", Script(accept=30)),
             ("variant bf16; tokens 2", Script(tokens=2, variant="bf16")),
         ],
     )

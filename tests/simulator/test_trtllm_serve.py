@@ -109,7 +109,7 @@ class TestText:
         said = await running.chat(HELLO[0]["content"], seed=7)
 
         prompt = ChatTemplate(STANDARD).prompt(HELLO)
-        same = answer(Ask(prompt=prompt, max_tokens=4096, seed=7), Drift("bf16/none", 0.02))
+        same = answer(Ask(prompt=prompt, max_tokens=4096, seed=7), Drift("none", 0.02))
         assert same.text == said.choices[0].message.content
         assert "stop" == said.choices[0].finish_reason
 
@@ -324,6 +324,35 @@ class TestMetrics:
             assert 404 == response.status
         async with running.http.get(f"{running.url}/metrics") as response:
             assert 0 == (await response.json())[0]["numQueuedRequests"]
+
+
+class TestGuesses:
+    CONFIG: ClassVar[dict[str, Any]] = {
+        "speculative_config": {"decoding_type": "NGram", "max_draft_len": 3}
+    }
+
+    async def test_come_in_fewer_events_and_change_no_token(self, serve: Serve) -> None:
+        running = await serve(config=self.CONFIG)
+        content = "[[sim: tokens 41; accept 100]]"
+        whole = (await running.chat(content, logprobs=True)).choices[0]
+        stream = await running.chat(content, logprobs=True, stream=True)
+        pieces = [chunk.choices[0] async for chunk in stream]
+
+        assert whole.message.content == "".join(piece.delta.content or "" for piece in pieces)
+        assert whole.logprobs.content == [
+            one for piece in pieces if piece.logprobs for one in piece.logprobs.content
+        ]
+        assert 1 + 11 == len(pieces), "the role, and the steps"
+
+    async def test_are_counted(self, serve: Serve) -> None:
+        running = await serve(config=self.CONFIG, acceptance_percent=50)
+        await running.chat("[[sim: tokens 101]]")
+
+        told = await running.metrics()
+        counted = [
+            told[f"trtllm_spec_decode_num_{kind}_tokens_total"] for kind in ("draft", "accepted")
+        ]
+        assert counted[0] == 2 * counted[1] > 0
 
 
 class TestPod:

@@ -8,9 +8,10 @@ from simulated_llm.engine import Progress
 
 
 class Token(NamedTuple):
-    """One more token, and whether it is the last one."""
+    """What one step brings: so many tokens after so many, and whether they are the last."""
 
-    number: int
+    before: int
+    sent: int
     last: bool
 
 
@@ -45,7 +46,7 @@ class Listener:
 
     def token(self, progress: Progress, *, last: bool) -> None:
         self.progress = progress
-        self._put(Token(progress.sent, last))
+        self._put(Token(progress.before, progress.sent, last))
 
     def fail(self, message: str) -> None:
         self._put(Failure(message))

@@ -27,7 +27,10 @@ _SECONDS: Final = (
     *("e2e_request_latency_seconds", "time_to_first_token_seconds"),
     *("time_per_output_token_seconds", "request_queue_time_seconds"),
 )
-_COUNTERS: Final = ("prompt_tokens_total", "generation_tokens_total", "prompt_cached_tokens_total")
+_COUNTERS: Final = (
+    *("prompt_tokens_total", "generation_tokens_total", "prompt_cached_tokens_total"),
+    *("spec_decode_num_draft_tokens_total", "spec_decode_num_accepted_tokens_total"),
+)
 
 
 class Metrics:
@@ -79,6 +82,8 @@ class Metrics:
         self._counters["prompt_tokens_total"].inc(answer.input_tokens)
         self._counters["generation_tokens_total"].inc(sent)
         self._counters["prompt_cached_tokens_total"].inc(answer.cached_tokens)
+        self._counters["spec_decode_num_draft_tokens_total"].inc(progress.drafted)
+        self._counters["spec_decode_num_accepted_tokens_total"].inc(progress.accepted)
         began, first, last = progress.arrived, progress.first_token, progress.last_token
         self._seconds["e2e_request_latency_seconds"].observe(last - began)
         self._seconds["time_to_first_token_seconds"].observe(first - began)

@@ -119,7 +119,8 @@ class _Service:
             return web.json_response(error(str(problem), 400, "BadRequestError"), status=400)
 
     def _submit(self, request: web.Request, asked: Asked) -> tuple[Writer, Listener]:
-        made = answer(asked.ask(), self._server.model.drift)
+        model = self._server.model
+        made = answer(asked.ask(), model.drift, model.variant)
         made = replace(made, cached_tokens=self._cache.reuse(prose.tokens(asked.text())))
         kind = "chatcmpl" if isinstance(asked, Chat) else "cmpl"
         writer = Writer(
@@ -141,7 +142,7 @@ class _Service:
     async def _whole(self, writer: Writer, listener: Listener) -> Answered:
         while True:
             match await listener.hear():
-                case Token(sent, last=True):
+                case Token(sent=sent, last=True):
                     self._observe(listener)
                     return web.json_response(writer.whole(sent))
                 case Token():
@@ -158,9 +159,9 @@ class _Service:
         with contextlib.suppress(ConnectionError):  # the engine notices by itself
             while True:
                 match await listener.hear():
-                    case Token(sent, last):
+                    case Token(before, sent, last):
                         events = [*(() if began else writer.opening())]
-                        events += writer.token(sent, last=last)
+                        events += writer.tokens(before, sent, last=last)
                         began = True
                         if last:
                             self._observe(listener)

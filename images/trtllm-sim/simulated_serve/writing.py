@@ -49,17 +49,17 @@ class Writer:
             # The space before the end is the server's own.
             yield _event(self._chunk({"role": "assistant"}), before_end=b" ")
 
-    def token(self, number: int, *, last: bool) -> Iterator[bytes]:
-        """Write the events of token `number` (1, 2, ...); 0 is an answer without tokens."""
+    def tokens(self, before: int, sent: int, *, last: bool) -> Iterator[bytes]:
+        """Write the events of the tokens after the first `before`, up to `sent` of all."""
         chosen = self._end() if last else {}
-        chosen |= self._logprobs(number)
+        chosen |= self._logprobs(before, sent)
         if not isinstance(self.asked, Chat):
-            text = self.answer.token(number)
+            text = self.answer.piece(before, sent)
             choice = {"index": 0, "text": text, "finish_reason": None, "stop_reason": None}
             yield _event(self._frame("text_completion", [choice | chosen]))
         else:
-            *before, final = self._deltas(number) or [{"content": ""}]
-            for delta in before:
+            *others, final = self._deltas(before, sent) or [{"content": ""}]
+            for delta in others:
                 yield _event(self._chunk(delta))
             yield _event(self._chunk(final, chosen))
 
@@ -89,9 +89,7 @@ class Writer:
                     message[FIELDS[part.kind]] += self.answer.text[part.start : part.end]
         choice = {"index": 0, "message": message, "logprobs": None, **self._end()}
         if self.asked.logprobs:
-            choice["logprobs"] = {
-                "content": [self._logprob(number) for number in range(1, sent + 1)]
-            }
+            choice |= self._logprobs(0, sent)
         return self._frame("chat.completion", [choice]) | usage
 
     def usage(self, sent: int) -> dict[str, Any]:
@@ -103,14 +101,14 @@ class Writer:
             "prompt_tokens_details": {"cached_tokens": self.answer.cached_tokens},
         }
 
-    def _deltas(self, number: int) -> list[dict[str, Any]]:
+    def _deltas(self, before: int, sent: int) -> list[dict[str, Any]]:
         assert isinstance(self.asked, Chat)  # noqa: S101 - of the caller
         text = self.answer.text
         if self.asked.named is not None:
-            said = {"name": self.asked.named, "arguments": self.answer.token(number)}
+            said = {"name": self.asked.named, "arguments": self.answer.piece(before, sent)}
             return [{"tool_calls": [{"index": 0, "type": "function", "function": said}]}]
         deltas: list[dict[str, Any]] = []
-        start, end = len(self.answer.upto(number - 1)) if number else 0, self._end_of(number)
+        start, end = len(self.answer.upto(before)), len(self.answer.upto(sent))
         for part in between(self._parts, start, end):
             if isinstance(part, Words):
                 deltas.append({FIELDS[part.kind]: text[part.start : part.end]})
@@ -121,22 +119,19 @@ class Writer:
                 deltas += [{"tool_calls": [head]}, {"tool_calls": [tail]}]
         return deltas
 
-    def _end_of(self, number: int) -> int:
-        return self.answer.ends[number - 1] if number else 0
-
     def _end(self) -> dict[str, Any]:
         called = any(isinstance(part, Call) for part in self._parts)
         reason = self.answer.finish_reason
         told = "tool_calls" if called and reason == "stop" else reason
         return {"finish_reason": told, "stop_reason": self.answer.stop_reason}
 
-    def _logprobs(self, number: int) -> dict[str, Any]:
-        if not isinstance(self.asked, Chat) or not self.asked.logprobs or not number:
+    def _logprobs(self, before: int, sent: int) -> dict[str, Any]:
+        if not isinstance(self.asked, Chat) or not self.asked.logprobs or before == sent:
             return {}
-        return {"logprobs": {"content": [self._logprob(number)]}}
+        return {"logprobs": {"content": [self._logprob(each) for each in range(before, sent)]}}
 
-    def _logprob(self, number: int) -> dict[str, Any]:
-        token = self.answer.token(number)
+    def _logprob(self, before: int) -> dict[str, Any]:
+        token = self.answer.piece(before, before + 1)
         spelt = list(token.encode("utf-8", "replace"))
         return {"token": token, "logprob": LOGPROB, "bytes": spelt, "top_logprobs": []}
 

@@ -36,20 +36,20 @@ class Answer:
         """Return the text of the first `count` tokens."""
         return self.text[: self.ends[count - 1]] if count else ""
 
-    def token(self, number: int) -> str:
-        """Return the text that token `number` (1, 2, ...) adds."""
-        return self.text[len(self.upto(number - 1)) : self.ends[number - 1]] if number else ""
+    def piece(self, before: int, count: int) -> str:
+        """Return the text that the tokens after the first `before` add, up to `count` of all."""
+        return self.upto(count)[len(self.upto(before)) :]
 
 
-def answer(ask: Ask, drift: Drift) -> Answer:
-    """Decide everything about the answer but its timing.
+def answer(ask: Ask, drift: Drift, variant: str = "") -> Answer:
+    """Decide everything about the answer of a variant but its timing.
 
     Raises:
         ValueError: the request or its script makes no sense.
     """
     if ask.max_tokens < 1:
         raise ValueError(f"max_tokens is {ask.max_tokens}; it must be at least 1")
-    script = parse(ask.prompt, drift.variant)
+    script = parse(ask.prompt, variant)
     limit = ask.max_tokens + 1  # one more than may be said tells `stop` from `length`
     said = list(itertools.islice(_tokens(ask, script, drift), limit))
     reason, stop_reason = "stop", None

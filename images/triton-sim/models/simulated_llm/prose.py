@@ -60,14 +60,10 @@ _MARKS = (".",) * 8 + ("?", "!")
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """How a variant differs from the others."""
+    """How a precision differs from the others."""
 
-    name: str  # which phrases it changes: the variant and its precision, `bf16/none`
+    name: str  # which phrases it changes
     share: float  # of phrases, 0.0 to 1.0
-
-    @property
-    def variant(self) -> str:
-        return self.name.partition("/")[0]
 
 
 def sentences(prompt: str, seed: int, drift: Drift) -> Iterator[str]:

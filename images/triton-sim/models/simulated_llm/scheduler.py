@@ -37,12 +37,19 @@ class Sequence(Generic[Client]):
     unread: int = 0  # tokens of the prompt
     blocks: int = 0  # of the KV cache, held while it has a slot
     sent: int = 0  # tokens
+    before: int = 0  # of them, before the last step
+    drafted: int = 0  # tokens that were guessed
+    accepted: int = 0  # of them, right
     due: float = 0.0  # when its next token may come
     expires: float = inf  # when nobody wants it any more
     arrived: float = 0.0
     scheduled: float = 0.0
     first_token: float = 0.0
     last_token: float = 0.0
+
+    @property
+    def acceptance(self) -> float:
+        return self.accepted / self.drafted if self.drafted else 0.0
 
 
 class Counts(NamedTuple):
@@ -127,9 +134,12 @@ class Scheduler(Generic[Client]):
         if not any(sequence.unread or sequence.due <= now for sequence in self.active):
             return None
         self._context_tokens = self._read_prompts()
-        batch = self._settings.step_ms_per_sequence / 1000 * len(self.active)
+        # Each guess is checked as one more sequence would be: in a full batch it does not pay.
+        guesses = self._model.draft_len
+        batch = self._settings.step_ms_per_sequence / 1000 * len(self.active) * (1 + guesses)
+        drafting = self._settings.draft_ms / 1000 * guesses
         prefill = self._context_tokens / self._settings.prefill_tokens_per_s
-        return self._model.step_s + batch + prefill
+        return self._model.step_s + drafting + batch + prefill
 
     def next_due(self) -> float:
         """Return when a token or an expiry may come; infinity if only a change can bring one."""
@@ -179,11 +189,30 @@ class Scheduler(Generic[Client]):
         sequence.first_token = sequence.first_token or now
         sequence.last_token = now
         sequence.due = now + script.slow
-        sequence.sent = min(sequence.sent + 1, len(sequence.answer.ends))
+        sequence.before = sequence.sent
+        sequence.sent = min(sequence.sent + 1 + self._guess(sequence), len(sequence.answer.ends))
         if sequence.sent < len(sequence.answer.ends):
             return Event.NEXT
         self._release(sequence)
         return Event.LAST
+
+    def _guess(self, sequence: Sequence[Client]) -> int:
+        """Guess on from the token of this step, and tell how many guesses are right.
+
+        So many that the share of all guesses is kept, and none behind what a script stops at. The
+        step that reads the prompt guesses nothing.
+        """
+        if not sequence.sent or not self._model.draft_len:
+            return 0
+        script, length = sequence.answer.script, len(sequence.answer.ends)
+        stops = (script.die_after, script.silent_after, script.fail_after, length)
+        room = min(stop for stop in stops if stop is not None and stop > sequence.sent)
+        percent = self._settings.acceptance_percent if script.accept is None else script.accept
+        sequence.drafted += self._model.draft_len
+        right = min(percent * sequence.drafted // 100 - sequence.accepted, self._model.draft_len)
+        right = min(right, room - sequence.sent - 1)
+        sequence.accepted += right
+        return right
 
     def _release(self, sequence: Sequence[Client]) -> None:
         self.active.remove(sequence)

@@ -26,7 +26,8 @@ class Script:
     tokens: int | None = None
     """Write prose of exactly this many tokens."""
     wait: float = 0.0  # s before the first token
-    slow: float = 0.0  # s between tokens, at least
+    slow: float = 0.0  # s between steps, at least
+    accept: int | None = None  # percent of the guessed tokens that are right
     fail_after: int | None = None  # tokens, then an error
     silent_after: int | None = None  # tokens, then nothing, and no end
     die_after: int | None = None  # tokens, then the model's process is killed
@@ -64,7 +65,7 @@ def _read(prompt: str, start: int) -> Script:
             case "wait" | "slow":
                 text, at = _match(_DURATION, prompt, at, f"a duration such as 200ms after `{word}`")
                 asked[word] = _seconds(text)
-            case "tokens" | "fail_after" | "silent_after" | "die_after":
+            case "tokens" | "accept" | "fail_after" | "silent_after" | "die_after":
                 text, at = _match(_NUMBER, prompt, at, f"a number after `{word}`")
                 asked[word] = int(text)
             case "variant":

@@ -92,9 +92,8 @@ class ServedModel(ABC):
         if wire.streaming and not self._decoupled:
             raise ValueError("Streaming is only supported in decoupled mode.")
         caller = _Caller(request, wire, self._metrics)
-        if not self._engine.submit(
-            caller, answer(wire.ask(), self._model.drift), _time_left(request)
-        ):
+        made = answer(wire.ask(), self._model.drift, self._model.variant)
+        if not self._engine.submit(caller, made, _time_left(request)):
             refuse(caller.sender, QUEUE_FULL, pb_utils.TritonError.UNAVAILABLE)
 
     def _stop(self, request: Any) -> None:

@@ -50,6 +50,10 @@ class Settings:
     """How often clients that left are looked for."""
     load_s: float = 0.0
     """How long loading takes."""
+    draft_ms: float = 0.4
+    """What each guessed token adds to a step, where the model guesses."""
+    acceptance_percent: int = 70
+    """Share of the guessed tokens that are right."""
     fail_load: str = ""
     """Loading fails with this message."""
 
@@ -61,20 +65,27 @@ class Model:
     settings: Settings
     drift: Drift
     step_s: float  # one step of an empty batch at this precision
+    variant: str = ""  # whom scripts may address
+    draft_len: int = 0  # tokens guessed for each step; 0: the model does not guess
 
 
 def model(engine: Mapping[str, Any], environment: Mapping[str, str]) -> Model:
     """Read the engine's options and the pod's environment.
 
     Raises:
-        ValueError: `simulation` has an unknown key or a value of a wrong type.
+        ValueError: `simulation` has an unknown key or a value of a wrong type, or
+            `speculative_config` does not say how far to guess.
     """
     settings = _settings(engine)
-    variant = environment.get("HEADGATE_VARIANT", "")
     quantization = environment.get("HEADGATE_QUANTIZATION", "none")
     precision = PRECISIONS.get(quantization, PRECISIONS["none"])
-    drift = Drift(f"{variant}/{quantization}", precision.drift)
-    return Model(settings, drift, settings.step_ms * precision.step / 1000)
+    return Model(
+        settings,
+        Drift(quantization, precision.drift),
+        settings.step_ms * precision.step / 1000,
+        variant=environment.get("HEADGATE_VARIANT", ""),
+        draft_len=_draft_len(engine.get("speculative_config")),
+    )
 
 
 def parameters(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -96,6 +107,15 @@ def _settings(engine: Mapping[str, Any]) -> Settings:
         raise ValueError(fault)
     slots = given.get("slots") or engine.get("max_batch_size") or DEFAULT_SLOTS
     return Settings(**{**given, "slots": int(slots)})
+
+
+def _draft_len(given: Any) -> int:
+    if given is None:
+        return 0
+    length = given.get("max_draft_len") if isinstance(given, Mapping) else None
+    if type(length) is not int or length < 1:
+        raise ValueError(f"speculative_config is {given!r}; max_draft_len must be 1 or more")
+    return length
 
 
 def _fault(given: Any) -> str | None:

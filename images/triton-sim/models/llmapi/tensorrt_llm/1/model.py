@@ -78,9 +78,9 @@ def _perf_metrics(progress: Progress) -> list[Any]:
         text("first_scheduled_time_ns", int(progress.scheduled * 1e9)),
         text("first_token_time_ns", int(progress.first_token * 1e9)),
         text("last_token_time_ns", int(progress.last_token * 1e9)),
-        text("acceptance_rate", 0.0),
-        text("total_accepted_draft_tokens", 0),
-        text("total_draft_tokens", 0),
+        text("acceptance_rate", progress.acceptance),
+        text("total_accepted_draft_tokens", progress.accepted),
+        text("total_draft_tokens", progress.drafted),
     ]
 
 

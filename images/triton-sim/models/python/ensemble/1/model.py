@@ -41,7 +41,8 @@ class EnsembleWire(Wire):
 
     def outputs(self, progress: Progress, *, last: bool) -> list[Any]:
         answer = progress.answer
-        said = answer.token(progress.sent) if self.streaming else self._prefix + answer.text
+        new = answer.piece(progress.before, progress.sent)
+        said = new if self.streaming else self._prefix + answer.text
         out = [text("text_output", said)]
         if "log_probs" in self._wants:
             out.append(number("cum_log_probs", -0.5 * progress.sent, np.float32))
@@ -66,9 +67,9 @@ def _perf_metrics(progress: Progress) -> list[Any]:
         number("first_scheduled_time_ns", progress.scheduled * 1e9, np.int64),
         number("first_token_time_ns", progress.first_token * 1e9, np.int64),
         number("last_token_time_ns", progress.last_token * 1e9, np.int64),
-        number("acceptance_rate", 0.0, np.float32),
-        number("total_accepted_draft_tokens", 0, np.int32),
-        number("total_draft_tokens", 0, np.int32),
+        number("acceptance_rate", progress.acceptance, np.float32),
+        number("total_accepted_draft_tokens", progress.accepted, np.int32),
+        number("total_draft_tokens", progress.drafted, np.int32),
     ]
 
 
