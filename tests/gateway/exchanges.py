@@ -45,9 +45,16 @@ class Recorded:
         assert not self.started
         self.status, self.headers, self.length = status, dict(headers), length
 
-    async def send(self, data: bytes) -> None:
+    @property
+    def full(self) -> bool:
+        return False
+
+    def write(self, data: bytes) -> None:
         assert self.started
         self.data += data
+
+    async def send(self, data: bytes) -> None:
+        self.write(data)
 
     def finish(self, data: bytes = b"") -> None:
         assert self.started

@@ -13,9 +13,9 @@ class Pieces(Recorded):
         super().__init__(*more)
         self.pieces: list[bytes] = []
 
-    async def send(self, data: bytes) -> None:
+    def write(self, data: bytes) -> None:
         self.pieces.append(data)
-        await super().send(data)
+        super().write(data)
 
     def finish(self, data: bytes = b"") -> None:
         self.pieces.append(data)

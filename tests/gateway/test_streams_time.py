@@ -43,9 +43,9 @@ class Timed(Pieces):
         super().__init__(*more)
         self.times: list[float] = []
 
-    async def send(self, data: bytes) -> None:
+    def write(self, data: bytes) -> None:
         self.times.append(asyncio.get_running_loop().time())
-        await super().send(data)
+        super().write(data)
 
     def finish(self, data: bytes = b"") -> None:
         self.times.append(asyncio.get_running_loop().time())

@@ -150,6 +150,7 @@ class Attempt:
         if self._left:
             return
         self._left = True
+        self._on_news = _ignore  # it leads back here: no cycle is to keep both in memory
         self.pod.in_flight -= 1
         self.record.result, self.record.ended = result, now
         if result != "ok" and (usage := self._reader.usage).output_tokens:
@@ -231,3 +232,7 @@ class Attempt:
     def _fail(self, failed: Failed, kind: RetryOn, said: str) -> Failed:
         self.kind, self._error = kind, said.encode()
         return failed
+
+
+def _ignore() -> None:
+    """Take news of an attempt that is over."""

@@ -23,6 +23,7 @@ from headgate_gateway.calls.attempt import Attempt
 from headgate_gateway.calls.deadline import EXCEEDED, TOO_SHORT, Deadline
 from headgate_gateway.calls.events import NOTHING, WAITING, End, Event, Failed, Text, Usage
 from headgate_gateway.calls.retry import COSTLY, backoff
+from headgate_gateway.calls.source import Give
 from headgate_gateway.calls.stops import Stops
 from headgate_gateway.calls.traffic import Traffics
 from headgate_gateway.refusals import Code, Refusal
@@ -104,7 +105,9 @@ class Call:
         "_due",
         "_ending",
         "_failure",
+        "_give",
         "_hedge_at",
+        "_kept",
         "_news",
         "_open_at",
         "_patience",
@@ -138,6 +141,8 @@ class Call:
         self._alarms = alarms = backends.alarms
         alarms.clocks.add(self)
         self.rings_at = inf
+        self._give: Give | None = None  # who takes text in the moment in which it comes
+        self._kept: Event | Exception | None = None  # what `take` has to say first
         self._due = -inf  # before, `take` has nothing to look at but what has come
         self._stopped: Refusal | None = None
         self._ending: End | Failed | None = None
@@ -179,6 +184,8 @@ class Call:
 
     def take(self) -> Event | None:
         """Take the next event; None: wait for `news()`. All text that has come is one `Text`."""
+        if self._kept is not None:
+            return self._take_kept()
         now = self._clock()
         if self._shown and now < self._due and self._ending is None:  # in mid-answer: one attempt
             attempt = self._running[0]
@@ -191,8 +198,9 @@ class Call:
             return self._came(attempt, event, now) or self._step(now)
         return self._step(now)
 
-    def news(self) -> asyncio.Future[None]:
-        """Wait until `take` may have something to say. It is no new future each time: see there."""
+    def news(self, give: Give | None = None) -> asyncio.Future[None]:
+        """See `Source`. It is no new future each time: see there."""
+        self._give = give
         return self._news  # type: ignore[return-value]  # as good as one
 
     def stop(self, refusal: Refusal) -> None:
@@ -203,6 +211,7 @@ class Call:
     def close(self) -> None:
         """Let go of everything. An answer still being made is cancelled."""
         self._alarms.drop(self)
+        self._give = None  # it leads back here: no cycle is to keep both in memory
         if self._running:
             self._leave_all("cancelled", self._clock())
         self._traffic.active -= 1
@@ -218,6 +227,29 @@ class Call:
             self._rings(self._ask.deadline.stop_at)
         else:
             self._end(EXCEEDED, now)
+
+    # Text on its short way, from the model server's socket to the client's in one go
+
+    def _heard(self) -> None:
+        """Something has come: offer it as long as it is text, and wake who waits for the rest."""
+        give, news = self._give, self._news
+        try:
+            while give is not None and news.wakes is not None:
+                event = self.take()
+                if event is None:
+                    return
+                if type(event) is not Text or not give(event):
+                    self._kept = event
+                    break
+        except Exception as error:  # noqa: BLE001 - raised again where it is told
+            self._kept = error
+        news.fire()
+
+    def _take_kept(self) -> Event | None:
+        kept, self._kept = self._kept, None
+        if isinstance(kept, Exception):
+            raise kept
+        return kept
 
     # One step: look at everything once
 
@@ -331,7 +363,7 @@ class Call:
             left_ms=left,
             headers=self._ask.trace.lines(record.span),
             record=record,
-            on_news=self._news.fire,
+            on_news=self._heard,
             stops=self._stops,
         )
         self._running.append(attempt)

@@ -4,6 +4,7 @@ import asyncio
 from typing import Final
 
 from headgate_gateway.calls.events import NOTHING, End, Event, Failed, Text
+from headgate_gateway.calls.source import Give
 from headgate_gateway.refusals import Refusal
 
 
@@ -20,7 +21,7 @@ class Fixed:
     def take(self) -> Event:
         return self._events.pop() if len(self._events) > 1 else self._events[0]
 
-    def news(self) -> asyncio.Future[None]:
+    def news(self, give: Give | None = None) -> asyncio.Future[None]:
         """It has: nobody waits."""
         waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         waiting.set_result(None)

@@ -1,12 +1,16 @@
 """Where the events of one answer come from: a call, several of them, or nobody at all."""
 
 import asyncio
-from typing import Protocol
+from collections.abc import Callable
+from typing import Protocol, TypeAlias
 
 from headgate_api.snapshot import Cohort
 from headgate_gateway.calls.attempt import Attempt
-from headgate_gateway.calls.events import Event, Usage
+from headgate_gateway.calls.events import Event, Text, Usage
 from headgate_gateway.refusals import Refusal
+
+Give: TypeAlias = Callable[[Text], bool]
+"""Gives text to the client in the very moment in which it comes. False: it was not taken."""
 
 
 class Source(Protocol):
@@ -31,8 +35,12 @@ class Source(Protocol):
         """Take the next event; None: wait for `news()`."""
         ...
 
-    def news(self) -> asyncio.Future[None]:
-        """Wait until `take` may have something to say. Who will not wait so long may end it."""
+    def news(self, give: Give | None = None) -> asyncio.Future[None]:
+        """Wait until `take` may have something to say. Who will not wait so long may end it.
+
+        `give`: is offered text that comes meanwhile, so that no token wakes who waits. A source
+        need not do so; what was not taken is left to `take`.
+        """
         ...
 
     def stop(self, refusal: Refusal) -> None:

@@ -55,6 +55,15 @@ class Exchange(Protocol):
         """
         ...
 
+    @property
+    def full(self) -> bool:
+        """The client has so much to read that whoever writes should wait, as `send` does."""
+        ...
+
+    def write(self, data: bytes) -> None:
+        """Write one piece."""
+        ...
+
     async def send(self, data: bytes) -> None:
         """Write one piece; returns when the client has room for more."""
         ...

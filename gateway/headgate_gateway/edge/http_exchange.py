@@ -57,19 +57,25 @@ class HttpExchange:
         else:
             self._unsent = wire.head(status, headers, date, end)
 
-    async def send(self, data: bytes) -> None:
-        connection = self._connection
+    @property
+    def full(self) -> bool:
+        return self._connection.full is not None
+
+    def write(self, data: bytes) -> None:
         if self._chunked and data and not self._bare and not self.closed:  # as every piece but one
             data = b"%s%x\r\n%s\r\n" % (self._unsent, len(data), data)
             self._unsent = b""
-            connection.write(data)
+            self._connection.write(data)
         else:
-            self._write(data)
-        if connection.full is not None:
-            await connection.room()
+            self._put(data)
+
+    async def send(self, data: bytes) -> None:
+        self.write(data)
+        if self._connection.full is not None:
+            await self._connection.room()
 
     def finish(self, data: bytes = b"") -> None:
-        self._write(data, last=True)
+        self._put(data, last=True)
         self.closed = True
 
     def abort(self) -> None:
@@ -77,7 +83,7 @@ class HttpExchange:
         self.keep = False
         self._connection.abort()
 
-    def _write(self, data: bytes, *, last: bool = False) -> None:
+    def _put(self, data: bytes, *, last: bool = False) -> None:
         if self.closed:
             return
         if self._bare:

@@ -80,6 +80,14 @@ class Recording:
         )
         self._exchange.start(status, headers, length)
 
+    @property
+    def full(self) -> bool:
+        return self._exchange.full
+
+    def write(self, data: bytes) -> None:
+        self._note(data)
+        self._exchange.write(data)
+
     async def send(self, data: bytes) -> None:
         self._note(data)
         await self._exchange.send(data)

@@ -12,7 +12,7 @@ from typing import Final
 from headgate_api.snapshot import Cohort, Trigger
 from headgate_gateway.calls.attempt import Attempt
 from headgate_gateway.calls.events import NOTHING, End, Event, Failed, Usage, Waiting
-from headgate_gateway.calls.source import Source
+from headgate_gateway.calls.source import Give, Source
 from headgate_gateway.refusals import Refusal
 from headgate_gateway.request import Request
 from headgate_gateway.routing.decision import Result, Stage
@@ -80,9 +80,9 @@ class Course:
             self._work.result()  # raises what nobody foresaw
         return None
 
-    def news(self) -> asyncio.Future[None]:
+    def news(self, give: Give | None = None) -> asyncio.Future[None]:
         if self._open is not None:
-            return self._open.news()
+            return self._open.news(give)
         self._news = self._loop.create_future()
         return self._news
 

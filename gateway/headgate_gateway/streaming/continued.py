@@ -15,6 +15,7 @@ from headgate_gateway.calls.attempt import Attempt
 from headgate_gateway.calls.call import NOT_READY, Ask, Backends, Call
 from headgate_gateway.calls.deadline import TOO_SHORT
 from headgate_gateway.calls.events import End, Event, Failed, Text, Usage
+from headgate_gateway.calls.source import Give
 from headgate_gateway.refusals import Code, Refusal
 from headgate_gateway.timeline import Timeline
 
@@ -31,6 +32,7 @@ class Continued:
         self._timeline = timeline
         self._call = Call(backends, ask, timeline)
         self._said: list[str] = []  # before the loss
+        self._give: Give | None = None  # who takes text in the moment in which it comes
         self._lost: Failed | None = None  # how the first pod was
         self._spent: Usage | None = None  # on what it said
 
@@ -64,13 +66,23 @@ class Continued:
             return End(event.finish_reason, self.usage)
         return event
 
-    def news(self) -> asyncio.Future[None]:
-        return self._call.news()
+    def news(self, give: Give | None = None) -> asyncio.Future[None]:
+        self._give = give
+        return self._call.news(None if give is None else self._hand_on)
+
+    def _hand_on(self, text: Text) -> bool:
+        """Note what was said; what is not taken now is noted when it is."""
+        assert self._give is not None  # noqa: S101 - else it is not offered any text
+        taken = self._give(text)
+        if taken and self._lost is None:
+            self._said.append(text.text)
+        return taken
 
     def stop(self, refusal: Refusal) -> None:
         self._call.stop(refusal)
 
     def close(self) -> None:
+        self._give = None
         self._call.close()
 
     def _failed(self, failed: Failed) -> Event | None:

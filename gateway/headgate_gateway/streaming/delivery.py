@@ -1,10 +1,10 @@
 """The answer on its way to the client: from what a source yields to the bytes of the exchange."""
 
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
-from headgate_gateway.calls.events import MOST_KEPT, End, Failed, Waiting, weight
+from headgate_gateway.calls.events import MOST_KEPT, End, Failed, Text, Waiting, weight
 from headgate_gateway.calls.failures import INVALID
 from headgate_gateway.calls.source import Source
 from headgate_gateway.edge.errors import JSON, respond
@@ -40,6 +40,8 @@ class Delivery:
     """Makes the headers that name what decided about the answer."""
     clock: Callable[[], float]
     """s"""
+    _stream: Stream | None = field(default=None, init=False)
+    """Since something other than a sign of life was sent."""
 
     def stream(self) -> Coroutine[Any, Any, Refusal | None]:
         """Send a stream: in segments where a policy says how. It begins with what comes first."""
@@ -57,30 +59,37 @@ class Delivery:
 
     async def _as_it_comes(self) -> Refusal | None:
         call, exchange, timeline = self.call, self.exchange, self.request.timeline
-        stream: Stream | None = None
         opening = b""  # what comes first, until it leaves together with something
         while True:
             event = call.take()
             if event is None:
-                await call.news()
+                await call.news(self._pass)
                 continue
             if isinstance(event, Failed):
                 return event.refusal
-            if stream is None:
+            if self._stream is None:
                 self._begin()
-                stream = self._writer()
-                opening = stream.opening()
+                self._stream = self._writer()
+                opening = self._stream.opening()
             if isinstance(event, End):
                 self.outcome.end = event
-                exchange.finish(opening + stream.end(event))
+                exchange.finish(opening + self._stream.end(event))
                 return None
             if isinstance(event, Waiting):
                 await exchange.send(heartbeat(event))
                 continue
             if timeline.first_text is None:
                 timeline.first_text = self.clock()
-            piece, opening = opening + stream.write(event), b""
+            piece, opening = opening + self._stream.write(event), b""
             await exchange.send(piece)
+
+    def _pass(self, text: Text) -> bool:
+        """Give text in the very moment in which it comes; see `Source.news`."""
+        exchange, stream = self.exchange, self._stream
+        if exchange.full or stream is None or self.request.timeline.first_text is None:
+            return False
+        exchange.write(stream.write(text))
+        return True
 
     async def whole(self) -> Refusal | None:
         """Collect what comes, and send it in one piece."""

@@ -22,6 +22,9 @@ class Fences:
         self._plain = True  # there is no mark in it, and we are in no block
 
     def feed(self, text: str) -> None:
+        if self._plain and "\n" not in text and _plain(text):  # as nearly all of what models say
+            self._line = (self._line + text)[:LONGEST]
+            return
         self._open, line = self._behind(text)
         self._line = line[:LONGEST]
         self._plain = not self._open and _plain(line)

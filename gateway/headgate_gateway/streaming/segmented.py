@@ -40,6 +40,8 @@ LARGE: Final = 2048
 """Characters that are looked at in one go."""
 TURN: Final = 16
 """Segments that are given in one turn of the event loop: others wait for theirs."""
+SHORT: Final = 256
+"""Characters whose segments are given in the very turn in which they come, however many."""
 
 
 class Segmented:
@@ -122,12 +124,15 @@ class Segmented:
 
     def _news(self, due: float) -> asyncio.Future[None]:
         """Wait for news, or until `due`. The one timer is only ever set anew to ring earlier."""
-        self._waiting = self._source.news()
+        self._waiting = self._source.news(self._pass)
         if due < self._rings:
-            if self._timer is not None:
-                self._timer.cancel()
-            self._timer, self._rings = self._loop.call_at(due, self._ring), due
+            self._wind(due)
         return self._waiting
+
+    def _wind(self, due: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer, self._rings = self._loop.call_at(due, self._ring), due
 
     def _ring(self) -> None:
         self._timer, self._rings = None, inf
@@ -135,6 +140,18 @@ class Segmented:
             self._waiting.set_result(None)
 
     # To the client
+
+    def _pass(self, text: Text) -> bool:
+        """Give text in the very moment in which it comes; see `Source.news`."""
+        segmenter, exchange = self._segmenter, self._exchange
+        if segmenter is None or exchange.full or len(text.text) > SHORT:
+            return False
+        now = self._clock()
+        for segment in segmenter.feed(text, now):
+            exchange.write(self._written(segment, now))
+        if segmenter.due < self._rings:
+            self._wind(segmenter.due)
+        return True
 
     async def _beat(self, waiting: Waiting) -> None:
         if not self._exchange.started:
@@ -144,17 +161,19 @@ class Segmented:
     async def _send(self, segments: Iterable[Event]) -> None:
         """Write each segment on its own."""
         for segment in segments:
-            await self._exchange.send(self._written(segment))
+            await self._exchange.send(self._written(segment, self._clock()))
             self._turn += 1
             if self._turn == TURN:
                 self._turn = 0
                 await asyncio.sleep(0)
 
-    def _written(self, segment: Event) -> bytes:
-        writer, opening = self._opened()
+    def _written(self, segment: Event, now: float) -> bytes:
         if isinstance(segment, Text):
             self._text = segment.text
-        self._watch.given(segment, self._clock())
+        self._watch.given(segment, now)
+        if self._writer is not None:
+            return self._writer.write(segment)
+        writer, opening = self._opened()
         return opening + writer.write(segment)
 
     def _opened(self) -> tuple[Stream, bytes]:
@@ -180,7 +199,8 @@ class Segmented:
         broken = refusal.code in BROKEN
         self._outcome.fail(refusal.code, refusal.status)
         self._watch.ending = "broken" if broken else "stopped"
-        last = b"".join(map(self._written, self._segmenter.stop()))
+        now = self._clock()
+        last = b"".join(self._written(segment, now) for segment in self._segmenter.stop())
         if self._segmenter.withheld:
             self._watch.withheld = refusal.code
         if broken:
