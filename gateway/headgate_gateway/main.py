@@ -65,7 +65,7 @@ def run(work: Coroutine[Any, Any, None]) -> None:
 
 async def serve(settings: Settings) -> None:
     """Serve what the API server tells until SIGTERM or SIGINT, then drain."""
-    # Only who has a cluster pays for its client: 20 MB.
+    # Only who has a cluster pays for its client: 12 MiB.
     from headgate_gateway.access import KubernetesAccess  # noqa: PLC0415
     from headgate_gateway.follow import Cluster  # noqa: PLC0415
     from headgate_kube.client import Client  # noqa: PLC0415
