@@ -25,7 +25,7 @@ from headgate_gateway.edge.parse import Parse
 from headgate_gateway.explain.explanation import Explanation, Prospect
 from headgate_gateway.explain.unended import rehearsed
 from headgate_gateway.gateway import Gateway
-from headgate_gateway.pipeline import Pipeline
+from headgate_gateway.pipeline import Pipeline, decided
 from headgate_gateway.refusals import Code, Refusal
 from headgate_gateway.request import Request
 from headgate_gateway.routing.decision import Stage
@@ -73,10 +73,10 @@ async def rehearse(paths: Sequence[str], region: str, asked: Asked) -> Explanati
     if isinstance(refusal, Refusal):
         return rehearsed(request, refusal)
     clock = time.monotonic
-    verdict = await Pipeline((Parse(),), gateway.metrics, clock).ask(request)
+    verdict = await decided(Pipeline((Parse(),), gateway.metrics, clock).ask(request))
     if isinstance(verdict, Refusal):
         raise Wrong(f"the request: {verdict.message}")
-    verdict = await gateway.inference.pipeline.ask(request)
+    verdict = await decided(gateway.inference.pipeline.ask(request))
     if isinstance(verdict, Refusal) and verdict.code == Code.MODEL_NOT_FOUND:
         raise Wrong(_unknown(request))
     if isinstance(verdict, Refusal):

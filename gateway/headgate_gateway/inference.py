@@ -19,8 +19,8 @@ from headgate_gateway.idempotency.keyed import HEADER, Idempotency, leave
 from headgate_gateway.idempotency.recording import replay
 from headgate_gateway.idempotency.store import Kept
 from headgate_gateway.outcome import Outcome, Teller
-from headgate_gateway.pipeline import Pipeline
-from headgate_gateway.refusals import PASS, Code, Refusal, Verdict
+from headgate_gateway.pipeline import Pipeline, decided
+from headgate_gateway.refusals import PASS, Code, Pass, Refusal, Verdict
 from headgate_gateway.request import Request
 from headgate_gateway.routing.asking import begin
 from headgate_gateway.routing.course import Course
@@ -87,11 +87,14 @@ class Answer:
         shared, request = self._shared, self.request
         shared.requests[request.id] = request
         try:
-            verdict = await self._decide()
+            found = self._decide()
+            verdict = found if isinstance(found, Pass | Refusal) else await found
             if verdict is PASS:
-                await self._serve()
+                refusal = await self._serve()
+                if refusal is not None:
+                    self._refuse(refusal)
             elif isinstance(verdict, Refusal):
-                await self._refuse(verdict)
+                self._refuse(verdict)
             else:
                 self.outcome.status, self.outcome.idempotency = 200, "replayed"
                 await replay(self.exchange, verdict, *self._labels("idempotency"))
@@ -111,18 +114,27 @@ class Answer:
             request.timeline.ended = self._clock()
             shared.teller.tell(request, self._call, self.outcome)
 
-    async def _decide(self) -> Verdict | Kept:
+    def _decide(self) -> Verdict | Coroutine[Any, Any, Verdict | Kept]:
+        """Ask the stages. It is awaited only where one waits, as is a request with a key."""
         shared, request = self._shared, self.request
         if len(shared.calls) >= shared.most:
             return OVERLOADED
-        verdict = await shared.entry.ask(request)
+        verdict = shared.entry.ask(request)
+        if verdict is PASS and HEADER not in request.head.headers:
+            return shared.pipeline.ask(request)
+        return verdict if isinstance(verdict, Refusal) else self._decide_later(verdict)
+
+    async def _decide_later(self, entry: Verdict | Coroutine[Any, Any, Verdict]) -> Verdict | Kept:
+        request = self.request
+        verdict = await decided(entry)
         if verdict is PASS and HEADER in request.head.headers:
             entered = await self._enter()
             if entered is not PASS:
                 return entered
-        return verdict if verdict is not PASS else await shared.pipeline.ask(request)
+        return verdict if verdict is not PASS else await decided(self._shared.pipeline.ask(request))
 
-    async def _serve(self) -> None:
+    def _serve(self) -> Coroutine[Any, Any, Refusal | None]:
+        """Give the answer. `Refusal`: why there is none."""
         shared, request = self._shared, self.request
         request.tables = NO_TABLES  # a long stream must not keep old policies in memory
         call = self._call = self._source()
@@ -136,9 +148,7 @@ class Answer:
             labels=partial(self._labels, "call"),
             clock=self._clock,
         )
-        refusal = await (delivery.stream() if request.asked.streams else delivery.whole())
-        if refusal is not None:
-            await self._refuse(refusal)
+        return delivery.stream() if request.asked.streams else delivery.whole()
 
     def _source(self) -> Source:
         """Find what the answer comes from."""
@@ -164,11 +174,11 @@ class Answer:
         request.tables = self._shared.snapshots.tables
         return PASS
 
-    async def _refuse(self, refusal: Refusal) -> None:
+    def _refuse(self, refusal: Refusal) -> None:
         self.outcome.fail(refusal.code, refusal.status)
         stages = self.request.timeline.stages
         stage = "call" if self._call is not None else stages[-1][0] if stages else "edge"
-        await refuse(self.exchange, refusal, *self._labels(stage))
+        refuse(self.exchange, refusal, *self._labels(stage))
 
     def _labels(self, stage: str) -> Headers:
         """What decided about this answer, for whoever debugs it: as much as is known."""

@@ -1,12 +1,12 @@
 """The pipeline: stages asked in order, each with a name, a time budget and a default answer."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from typing import ClassVar, Protocol
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from typing import Any, ClassVar, Protocol, TypeAlias
 
 from headgate_gateway.calls.deadline import EXCEEDED
 from headgate_gateway.metrics import Metrics
-from headgate_gateway.refusals import PASS, Refusal, Verdict
+from headgate_gateway.refusals import PASS, Pass, Refusal, Verdict
 from headgate_gateway.request import Request
 from headgate_gateway.waking import in_task
 
@@ -17,6 +17,10 @@ class Stage(Protocol):
     budget: ClassVar[float]  # s
 
     def decide(self, request: Request) -> Verdict | Awaitable[Verdict]: ...
+
+
+Stages: TypeAlias = Iterator[tuple[Callable[[Request], Verdict | Awaitable[Verdict]], Stage]]
+"""Those that are still to be asked."""
 
 
 class Pipeline:
@@ -37,31 +41,48 @@ class Pipeline:
         self._refusals = metrics.refusals
         self._clock = clock
 
-    async def ask(self, request: Request) -> Verdict:
-        timeline, clock = request.timeline, self._clock
-        timeline.names += self._names
-        note, before = timeline.seconds.append, timeline.at or timeline.started
-        for decide, stage in self._stages:
-            verdict = decide(request)
-            if verdict is not PASS:
-                # A timer costs dozens of bare awaits, so only a stage that waits gets one.
-                if not isinstance(verdict, Refusal):
-                    verdict = await self._wait(stage, request, verdict)
-                if verdict is not PASS:
-                    assert isinstance(verdict, Refusal)  # noqa: S101 - there is no third answer
-                    break
-            now = clock()
-            note(now - before)
-            before = now
-        else:
-            timeline.at = before
-            return PASS
-        timeline.at = clock()
-        note(timeline.at - before)
-        self._refusals.of(stage.name, verdict.code).add()
-        return verdict
+    def ask(self, request: Request) -> Verdict | Coroutine[Any, Any, Verdict]:
+        """Ask them all. It is awaited only where a stage waits: see `decided`."""
+        request.timeline.names += self._names
+        return self._go_on(request, iter(self._stages))
 
-    async def _wait(self, stage: Stage, request: Request, verdict: Awaitable[Verdict]) -> Verdict:
+    def _go_on(self, request: Request, stages: Stages) -> Verdict | Coroutine[Any, Any, Verdict]:
+        timeline, clock = request.timeline, self._clock
+        note, before = timeline.seconds.append, timeline.at or timeline.started
+        for decide, stage in stages:
+            verdict = decide(request)
+            if verdict is PASS:
+                now = clock()
+                note(now - before)
+                before = now
+                continue
+            timeline.at = before
+            if isinstance(verdict, Refusal):
+                return self._refused(stage, request, verdict)
+            return self._await(stage, request, verdict, stages)
+        timeline.at = before
+        return PASS
+
+    async def _await(
+        self, stage: Stage, request: Request, deciding: Awaitable[Verdict], stages: Stages
+    ) -> Verdict:
+        """Wait for a stage, and ask those behind it."""
+        verdict = await self._in_time(stage, request, deciding)
+        if isinstance(verdict, Refusal):
+            return self._refused(stage, request, verdict)
+        assert verdict is PASS  # noqa: S101 - there is no third answer
+        request.timeline.end(self._clock())
+        return await decided(self._go_on(request, stages))
+
+    def _refused(self, stage: Stage, request: Request, refusal: Refusal) -> Refusal:
+        request.timeline.end(self._clock())
+        self._refusals.of(stage.name, refusal.code).add()
+        return refusal
+
+    async def _in_time(
+        self, stage: Stage, request: Request, deciding: Awaitable[Verdict]
+    ) -> Verdict:
+        # A timer costs dozens of bare awaits, so only a stage that waits gets one.
         request.timeline.waits = stage.name
         seconds, late = stage.budget, stage.undecided
         deadline = getattr(request, "deadline", None)  # a stage before has found it
@@ -73,6 +94,11 @@ class Pipeline:
         await in_task()
         try:
             async with asyncio.timeout(seconds):
-                return await verdict
+                return await deciding
         except TimeoutError:
             return late
+
+
+async def decided(verdict: Verdict | Awaitable[Verdict]) -> Verdict:
+    """Wait for a verdict if it has to be waited for."""
+    return verdict if isinstance(verdict, Pass | Refusal) else await verdict

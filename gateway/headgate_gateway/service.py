@@ -14,7 +14,7 @@ from headgate_gateway.edge.errors import JSON, refuse, respond
 from headgate_gateway.edge.exchange import Exchange
 from headgate_gateway.inference import Inference
 from headgate_gateway.metrics import Metrics
-from headgate_gateway.pipeline import Pipeline
+from headgate_gateway.pipeline import Pipeline, decided
 from headgate_gateway.refusals import Code, Refusal
 from headgate_gateway.routing.router import UNKNOWN
 from headgate_gateway.snapshots import Snapshots
@@ -47,10 +47,12 @@ class Service:
             self.metrics.bugs.of().add()
             log.exception("bug")
             if not exchange.closed:
-                await refuse(exchange, BUG)
+                refuse(exchange, BUG)
 
     def _answer(self, exchange: Exchange) -> Coroutine[Any, Any, None]:
         head = exchange.head
+        if head.path in SURFACES and head.method == "POST":
+            return self.inference(exchange)
         handler, methods = self._find(head.path)
         if handler is None:
             sentence = "There is nothing at this URL."
@@ -73,7 +75,7 @@ class Service:
         trace = self.inference.sampler.begin(exchange.head.headers)
         clock = asyncio.get_running_loop().time()
         request = self.snapshots.request(exchange, trace, time.time(), clock)
-        verdict = await self.doorkeeper.ask(request)
+        verdict = await decided(self.doorkeeper.ask(request))
         if isinstance(verdict, Refusal):
             await self._refuse(exchange, verdict)
             return
@@ -92,10 +94,10 @@ class Service:
             await self._refuse(exchange, UNKNOWN)
             return
         self.metrics.requests.of("200", "").add()
-        await respond(exchange, 200, [JSON], body)
+        respond(exchange, 200, [JSON], body)
 
     async def _refuse(
         self, exchange: Exchange, refusal: Refusal, *more: tuple[bytes, bytes]
     ) -> None:
         self.metrics.requests.of(str(refusal.status), refusal.code).add()
-        await refuse(exchange, refusal, *more)
+        refuse(exchange, refusal, *more)

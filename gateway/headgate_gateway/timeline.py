@@ -76,11 +76,15 @@ class Timeline(Struct):
         _, *ends = accumulate(self.seconds, initial=self.started)
         return list(zip(self.names, ends, strict=False))
 
+    def end(self, now: float) -> None:
+        """Note the end of a stage."""
+        self.seconds.append(now - (self.at or self.started))
+        self.at = now
+
     def end_stage(self, name: str, now: float) -> None:
         """Note the end of a stage that belongs to no pipeline."""
         self.names += (name,)
-        self.seconds.append(now - (self.at or self.started))
-        self.at = now
+        self.end(now)
 
     def written(self) -> list[str]:
         """Write down in ms how long its stages took, once: it is told twice, and numbers take long.

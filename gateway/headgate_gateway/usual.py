@@ -8,7 +8,7 @@ many values are added to a histogram faster together. Whoever reads the sums set
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from math import floor
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, TypeAlias
 
 import msgspec
 
@@ -51,7 +51,7 @@ def _decimal(number: int) -> str:
     return f"{number // 10_000}.{_TWO[number // 100 % 100]}{_TWO[number % 100]}"
 
 
-class Kind(NamedTuple):
+class Kind(msgspec.Struct, frozen=True):
     """Requests that went the same way."""
 
     names: tuple[str, str, str]

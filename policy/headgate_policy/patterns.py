@@ -1,16 +1,20 @@
 """Patterns of safety rules: RE2, so that no pattern and no text can make matching slow."""
 
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import re2
 
 from headgate_api.errors import TerminalError
 
+UNANCHORED: Final = re2._Anchor.UNANCHORED
+NOWHERE: Final = (-1, -1)
 MEMORY: Final = 1 << 20
 """Bytes that a compiled pattern may take: `(a{1000}){1000}` is refused, not built."""
+
+Match: TypeAlias = Callable[[Any, bytes, int, int], list[tuple[int, int]]]
 
 
 class PatternUnsupported(TerminalError):
@@ -25,17 +29,21 @@ class Pattern:
         options.max_mem = MEMORY
         options.log_errors = False
         try:
-            self._compiled: Any = re2.compile(source, options)
+            self._match: Match = re2.compile(source, options)._regexp.Match
         except re2.error as error:
             raise PatternUnsupported(_sentence(error)) from error
 
     def found_in(self, text: str) -> bool:
-        return self.matches(normal(text))
+        return self.finds(prepared(text))
+
+    def finds(self, text: bytes) -> bool:
+        """Search a text that is `prepared`."""
+        # The library's own way to it is a generator that makes a list of all groups.
+        return self._match(UNANCHORED, text, 0, len(text))[0] != NOWHERE
 
     def matches(self, text: str) -> bool:
         """Search `text` as it stands: full-width digits are no digits."""
-        # Bytes: of a text the library would translate every position back, for nobody.
-        return self._compiled.search(text.encode()) is not None
+        return self.finds(text.encode())
 
 
 @lru_cache(maxsize=4096)
@@ -60,6 +68,11 @@ def any_of(sources: Iterable[str]) -> Pattern | None:
         return Pattern("|".join(f"(?:{source})" for source in listed))
     except PatternUnsupported:
         return None
+
+
+def prepared(text: str) -> bytes:
+    """Make a text ready to be searched for any number of patterns."""
+    return normal(text).encode()
 
 
 def normal(text: str) -> str:

@@ -271,6 +271,10 @@ class Call:
         return self._ending
 
     def _poll(self, now: float) -> Event | None:
+        if len(self._running) == 1:  # as nearly always
+            attempt = self._running[0]
+            event = attempt.poll(now)
+            return None if event is None else self._came(attempt, event, now)
         for attempt in tuple(self._running):
             event = attempt.poll(now)
             if event is not None:
@@ -338,7 +342,7 @@ class Call:
         """Ask a pod. `Failed`: there is none, or no time; what was said before says more."""
         if not self._fits(now):
             return self._failure or TOO_SHORT
-        if (no := self._overdrawn()) is not None:
+        if self._allowance is not None and (no := self._overdrawn()) is not None:
             return self._failure or Failed(no)
         pod = self._choose(now)
         if pod is None:
@@ -508,13 +512,15 @@ class Call:
 
     def _watch(self, now: float) -> None:
         """Set the one alarm to what is due next: cheaper than a timeout around every token."""
-        due = min(self._ask.deadline.stop_at, self._told + self._beat)
+        due = self._told + self._beat
+        due = min(due, self._ask.deadline.stop_at)
         for attempt in self._running:
-            due = min(due, self._silence_ends(attempt))
-        if not self._running:
-            due = min(due, self._open_at)
-        if self._hedge_at is not None:
-            due = min(due, self._hedge_at)
+            if (silence_ends := self._silence_ends(attempt)) < due:
+                due = silence_ends
+        if not self._running and self._open_at < due:
+            due = self._open_at
+        if self._hedge_at is not None and self._hedge_at < due:
+            due = self._hedge_at
         self._due = max(now + SOON, due)
         self._rings(self._due)
 

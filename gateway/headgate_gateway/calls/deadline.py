@@ -70,7 +70,7 @@ def deadline(
         beat: s of silence after which the route gives a sign of life.
     """
     seconds, source = (policy.stream if stream else policy.total), "policy"
-    for name, reader in _READERS:
+    for name, reader in () if _NAMES.isdisjoint(headers) else _READERS:
         value = headers.get(name)
         if value is None:
             continue
@@ -120,3 +120,4 @@ _READERS: Final = (
     (b"x-envoy-expected-rq-timeout-ms", _milliseconds),
     (SILENCE, _seconds),
 )
+_NAMES: Final = frozenset(name for name, _ in _READERS)

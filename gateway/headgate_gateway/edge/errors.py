@@ -59,7 +59,7 @@ def refusal_headers(refusal: Refusal) -> Headers:
     return headers
 
 
-async def refuse(exchange: Exchange, refusal: Refusal, *more: tuple[bytes, bytes]) -> None:
+def refuse(exchange: Exchange, refusal: Refusal, *more: tuple[bytes, bytes]) -> None:
     """Answer with a refusal, in the one way that is still open.
 
     Before the answer has begun it gets a status of its own; inside a stream it is the last event,
@@ -68,10 +68,10 @@ async def refuse(exchange: Exchange, refusal: Refusal, *more: tuple[bytes, bytes
     if exchange.started:
         exchange.finish(error_event(refusal))
         return
-    await respond(exchange, refusal.status, [*refusal_headers(refusal), *more], error_body(refusal))
+    respond(exchange, refusal.status, [*refusal_headers(refusal), *more], error_body(refusal))
 
 
-async def respond(exchange: Exchange, status: int, headers: Headers, body: bytes) -> None:
+def respond(exchange: Exchange, status: int, headers: Headers, body: bytes) -> None:
     """Answer at once and whole: one write."""
     headers = [*headers, (b"x-request-id", exchange.id.encode())]
     exchange.start(status, headers, length=len(body))

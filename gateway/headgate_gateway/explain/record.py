@@ -7,7 +7,7 @@ garbage collector next to nothing to walk through; the objects behind it would t
 
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import msgspec
 
@@ -28,7 +28,7 @@ LONGEST: Final = 1024
 Words: TypeAlias = dict[str, Any]
 
 
-class Record(NamedTuple):
+class Record(msgspec.Struct, frozen=True, gc=False):
     id: str
     started: float
     """s on the event loop's clock; so is the next one."""

@@ -14,6 +14,10 @@ from headgate_gateway.routing.resting import Resting
 
 LONGEST_ASIDE: Final = 30.0  # s
 LONGEST_EJECTION: Final = 300.0  # s
+ASIDE: Final = 1 << 30
+"""Requests in work that weigh as much as a failure lately does."""
+EJECTED: Final = 1 << 31
+"""As many, for an ejection."""
 
 
 class Pool(NamedTuple):
@@ -131,14 +135,19 @@ class Pods:
         """
         self._turn += 1
         best: Pod | None = None
-        best_rank = (True, True, 0)
+        least = 0
         count = len(pods)
         for i in range(self._turn, self._turn + count):
             pod = pods[i % count]
-            if pod not in avoid:
-                rank = (now < pod.ejected_until, now < pod.aside_until, pod.in_flight)
-                if best is None or rank < best_rank:
-                    best, best_rank = pod, rank
+            if pod in avoid:
+                continue
+            rank = pod.in_flight
+            if now < pod.aside_until:
+                rank += ASIDE
+            if now < pod.ejected_until:
+                rank += EJECTED
+            if best is None or rank < least:
+                best, least = pod, rank
         return best
 
     def failed(self, pod: Pod, now: float, policy: OutlierBody) -> bool:

@@ -41,7 +41,8 @@ class Tenant:
         return self.body.tenant
 
     def may_use(self, public_name: str) -> bool:
-        return matches(self.body.allowed_models, public_name)
+        allowed = self.body.allowed_models
+        return allowed is None or matches(allowed, public_name)
 
 
 class Credential(NamedTuple):

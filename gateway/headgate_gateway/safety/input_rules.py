@@ -11,6 +11,7 @@ from headgate_gateway.metrics import Metrics
 from headgate_gateway.refusals import PASS, Code, Refusal, Verdict
 from headgate_gateway.request import Request
 from headgate_gateway.routing.tables import Gate, Rule
+from headgate_policy.patterns import prepared
 
 log = structlog.get_logger(__name__)
 
@@ -72,12 +73,13 @@ class InputRules:
 def find(gates: Sequence[Gate], texts: Sequence[str]) -> list[tuple[Gate, Rule]]:
     """Return, for each gate, the first rule that is found in a text."""
     found = []
+    searched = [prepared(text) for text in texts]
     for gate in gates:
         screen = gate.screen
-        if screen is not None and not any(map(screen.found_in, texts)):
+        if screen is not None and not any(map(screen.finds, searched)):
             continue
         for rule in gate.rules:
-            if any(map(rule.pattern.found_in, texts)):
+            if any(map(rule.pattern.finds, searched)):
                 found.append((gate, rule))
                 break
     return found

@@ -1,7 +1,7 @@
 """What answers of all endpoints have in common."""
 
 from collections.abc import Callable, Iterable
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, Protocol
 
 import msgspec
 
@@ -11,7 +11,7 @@ DONE: Final = b"data: [DONE]\n\n"
 encode: Final = msgspec.json.encode
 
 
-class Names(NamedTuple):
+class Names(msgspec.Struct, frozen=True, gc=False):
     """What all bodies of one answer have in common."""
 
     id: str
@@ -49,7 +49,7 @@ class Frame:
 
     def __init__(self, names: Names, kind: str, *, include_usage: bool) -> None:
         """`include_usage`: the client wants a last chunk with the token counts."""
-        fields = {"id": names.id, "object": kind} | names._asdict()
+        fields = opened(names, kind)
         self._include_usage = include_usage
         self.close = b',"usage":null}\n\n' if include_usage else b"}\n\n"
         """Ends a chunk behind its `choices`."""
@@ -66,6 +66,11 @@ class Frame:
             return DONE
         usage = encode(usage_body(end.usage))
         return b'%s],"usage":%s}\n\n%s' % (self.start, usage, DONE)
+
+
+def opened(names: Names, kind: str) -> dict[str, Any]:
+    """Begin a body, or a chunk of one."""
+    return {"id": names.id, "object": kind} | msgspec.structs.asdict(names)
 
 
 def heartbeat(waiting: Waiting) -> bytes:

@@ -1,6 +1,6 @@
 """Answers of `/v1/chat/completions`: chunks of a stream, or one whole object."""
 
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -49,6 +49,12 @@ class ChatStream:
         return b'%s{"content":%s}%s' % (self._delta, encode(text.text), close)
 
 
+_COMPLETION: Final = (
+    b'{"id":"%s","object":"chat.completion","created":%d,"model":%s,"system_fingerprint":%s,'
+    b'"choices":[{"index":0,"message":%s,"logprobs":%s,"finish_reason":"%s"}],"usage":%s}'
+)
+
+
 class ChatWhole:
     """See `Whole`."""
 
@@ -80,22 +86,15 @@ class ChatWhole:
         if self._calls:
             message["tool_calls"] = self._calls
         names = self._names
-        choice = {
-            "index": 0,
-            "message": message,
-            "logprobs": _logprobs(self._logprobs) if self._logprobs else None,
-            "finish_reason": end.finish_reason,
-        }
-        return encode(
-            {
-                "id": names.id,
-                "object": "chat.completion",
-                "created": names.created,
-                "model": names.model,
-                "system_fingerprint": names.system_fingerprint,
-                "choices": (choice,),
-                "usage": usage_body(end.usage),
-            }
+        return _COMPLETION % (
+            names.id.encode(),
+            names.created,
+            encode(names.model),
+            encode(names.system_fingerprint),
+            encode(message),
+            encode(_logprobs(self._logprobs)) if self._logprobs else b"null",
+            end.finish_reason.encode(),
+            encode(usage_body(end.usage)),
         )
 
 

@@ -2,7 +2,7 @@
 
 from headgate_gateway.calls.events import End, Event, Text
 from headgate_gateway.edge.asked import Asked
-from headgate_gateway.streaming.bodies import Frame, Names, encode, usage_body
+from headgate_gateway.streaming.bodies import Frame, Names, encode, opened, usage_body
 
 KIND = "text_completion"
 
@@ -50,9 +50,7 @@ class CompletionWhole:
         }
         return encode(
             {
-                "id": self._names.id,
-                "object": KIND,
-                **self._names._asdict(),
+                **opened(self._names, KIND),
                 "choices": [choice],
                 "usage": usage_body(end.usage),
             }

@@ -1,8 +1,9 @@
 """The answer on its way to the client: from what a source yields to the bytes of the exchange."""
 
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
 from typing import Any, Final
+
+from msgspec import Struct
 
 from headgate_gateway.calls.events import MOST_KEPT, End, Failed, Text, Waiting, weight
 from headgate_gateway.calls.failures import INVALID
@@ -25,8 +26,7 @@ EVENT_STREAM: Final = (
 )
 
 
-@dataclass(slots=True, kw_only=True)
-class Delivery:
+class Delivery(Struct, kw_only=True):
     """Gives one answer. Either way returns why there is none, as long as nothing has left."""
 
     call: Source
@@ -40,7 +40,7 @@ class Delivery:
     """Makes the headers that name what decided about the answer."""
     clock: Callable[[], float]
     """s"""
-    _stream: Stream | None = field(default=None, init=False)
+    _stream: Stream | None = None
     """Since something other than a sign of life was sent."""
 
     def stream(self) -> Coroutine[Any, Any, Refusal | None]:
@@ -110,7 +110,7 @@ class Delivery:
             if isinstance(event, End):
                 self.outcome.end, self.outcome.status = event, 200
                 body = whole.body(event)
-                await respond(self.exchange, 200, [JSON, *self.labels()], body)
+                respond(self.exchange, 200, [JSON, *self.labels()], body)
                 return None
             if timeline.first_text is None:
                 timeline.first_text = self.clock()
