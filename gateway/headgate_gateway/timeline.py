@@ -68,7 +68,7 @@ class Timeline(Struct):
     left: float | None = None
     """When the client was seen to have left, before its answer was complete."""
     ended: float | None = None
-    _written: list[str] | None = None
+    _written: list[str] = []
 
     @property
     def stages(self) -> list[tuple[str, float]]:
@@ -89,11 +89,13 @@ class Timeline(Struct):
     def written(self) -> list[str]:
         """Write down in ms how long its stages took, once: it is told twice, and numbers take long.
 
+        Who looks at a request in work sees those so far; then they are written down anew.
+
         >>> Timeline(1.0, ("identity", "parse"), [0.0001009, 0.00206]).written()
         ['0.100', '2.06']
         """
         found = self._written
-        if found is None:
+        if len(found) < len(self.seconds):
             try:
                 found = [_SHORT[floor(1e6 * each)] for each in self.seconds]
             except IndexError:

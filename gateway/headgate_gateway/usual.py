@@ -89,14 +89,17 @@ class Usual:
         started, ended, first_text = timeline.started, timeline.ended, timeline.first_text
         assert ended is not None and first_text is not None  # noqa: PT018, S101 - it is usual
         (attempt,) = timeline.attempts
-        credential, identity, asked = request.credential, request.model.identity, request.asked
+        credential, model, asked = request.credential, request.model, request.asked
+        identity, cohort = model.identity, attempt.cohort
         key = (
             credential.tenant.body.tenant,
             credential.key.name,
             credential.key.user,
             identity.namespace,
             identity.name,
-            attempt.cohort.name,
+            model.body.public_name,
+            cohort.name,
+            cohort.variant,
             None if request.route is None else request.route.identity.name,
             request.rule.name,
             request.head.path,

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 from headgate_api.snapshot import (
@@ -16,6 +17,8 @@ from headgate_api.snapshot import (
 )
 from headgate_gateway.edge import heads
 from headgate_gateway.explain.header import LONGEST
+from headgate_gateway.idempotency.sqlite import SqliteStore
+from headgate_gateway.idempotency.store import Claim, Found
 
 from .conftest import KEY, MODEL, NAME, TENANT, Running, api_key, cohort, entry, model, pod, until
 from .exchanges import Recorded
@@ -25,6 +28,7 @@ from .test_telemetry_told import silent
 from .upstream import saying
 
 Start = Callable[..., Awaitable[Running]]
+HELLO = json.dumps({"model": NAME, "messages": [{"role": "user", "content": "Hi"}]}).encode()
 LLAMA = (Target(model="llama"),)
 GRANTED = entry(
     "TenantQuota", "acme", TenantBody(tenant="acme", keys=(api_key(KEY),), grants=("Explain",))
@@ -209,6 +213,37 @@ async def test_a_request_in_work_is_explained_as_far_as_it_has_come(start: Start
     assert "pod-1" == found["attempts"][0]["pod"]
     assert "\nIt is in work, for " in said
     assert "route long-or-premium, model llama (the only target that was ready): in work" in said
+
+
+async def test_who_looks_at_a_request_between_its_stages_changes_nothing(
+    start: Start, tmp_path: Path
+) -> None:
+    store = Hesitant(tmp_path / "keys.db", most_bytes=2**26)
+    running = await start(saying("Hi"), keys=store)
+    exchange = Recorded("POST", "/v1/chat/completions", KEY, HELLO, {b"idempotency-key": b"one"})
+    asking = asyncio.create_task(running.gateway.edge.handle(exchange))
+    await store.asked.wait()
+    found = await explained(running)
+    store.go_on.set()
+    await asking
+
+    assert ["identity", "parse"] == list(found["timings"]["stages_ms"])
+    assert (200, "Hi") == (exchange.status, exchange.text)
+    assert b"parse;dur=" in exchange.headers[b"server-timing"]
+    assert b"context;dur=" in exchange.headers[b"server-timing"]
+
+
+class Hesitant(SqliteStore):
+    """Gives no key before it is told to."""
+
+    def __init__(self, path: Path, *, most_bytes: int) -> None:
+        super().__init__(path, most_bytes=most_bytes)
+        self.asked, self.go_on = asyncio.Event(), asyncio.Event()
+
+    async def claim(self, claim: Claim) -> Found:
+        self.asked.set()
+        await self.go_on.wait()
+        return await super().claim(claim)
 
 
 async def test_long_values_are_kept_short(start: Start) -> None:

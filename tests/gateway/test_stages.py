@@ -20,6 +20,7 @@ from headgate_api.snapshot import (
     TenantBody,
 )
 from headgate_gateway.context.write_prompt import WritePrompt
+from headgate_gateway.edge import identity
 from headgate_gateway.edge.chat_request import Role
 from headgate_gateway.telemetry.logs import with_request_id
 from headgate_policy.chat import COMPILED
@@ -59,6 +60,17 @@ async def test_the_scheme_is_read_in_any_case(start: Start) -> None:
     await running.gateway.edge.handle(exchange)
 
     assert 200 == exchange.status
+
+
+async def test_what_is_far_too_long_for_a_key_is_not_remembered(start: Start) -> None:
+    running = await start()
+    before = identity._known.cache_info()
+    headers = {b"authorization": b"Bearer " + bytes(identity.LONGEST)}
+    exchange = Recorded("GET", "/v1/models", headers=headers)
+    await running.gateway.edge.handle(exchange)
+
+    assert (401, "invalid_api_key") == (exchange.status, exchange.code)
+    assert before == identity._known.cache_info()
 
 
 @pytest.mark.parametrize(("expires_at", "status"), [(1, 401), (4_000_000_000, 200)])

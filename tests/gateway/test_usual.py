@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 from hypothesis import given, strategies as st
+from msgspec import structs
 from prometheus_client.exposition import generate_latest
 
 from headgate_api.snapshot import Entry
@@ -18,7 +19,7 @@ from headgate_gateway.telemetry.series import Spread
 from headgate_gateway.telemetry.tracing import Tracing
 from headgate_gateway.usual import BATCH
 
-from .conftest import ENSEMBLE, KEY, MODEL, TENANT, Running, policy
+from .conftest import ENSEMBLE, KEY, MODEL, TENANT, Running, cohort, model, policy
 from .exchanges import Recorded
 from .test_calls import ask
 from .upstream import ensemble_saying, saying
@@ -147,6 +148,22 @@ async def test_what_is_not_as_usual_is_told_in_full(start: Start, ended: list[En
 
     teller = running.gateway.inference.teller
     assert [True, False, False] == [teller._is_usual(one, told) for one, _, told in ended]
+
+
+async def test_a_model_that_gets_other_names_is_told_of_by_them(
+    start: Start, ended: list[Ended], in_full: Callable[..., Told]
+) -> None:
+    """A new snapshot may leave all that is known of a request but for its series' labels."""
+    _, tenant, front = policy()
+    running = await start(saying("Hi"), entries=policy())
+    await ask(running)
+    await running.take(tenant, front, model(cohort(), public_name="another"))
+    await ask(running)
+    other = structs.replace(cohort(), variant="fp8")
+    await running.take(tenant, front, model(other, public_name="another"))
+    await ask(running)
+
+    assert_same(in_short(ended), in_full(ended))
 
 
 async def test_a_request_that_is_exported_as_a_trace_is_told_in_full(

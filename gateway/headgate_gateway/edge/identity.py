@@ -21,24 +21,29 @@ EXPIRED: Final = Refusal(Code.INVALID_API_KEY, 401, "This API key has expired.")
 
 REMEMBERED: Final = 512
 """Keys whose digests are: to hash one takes longer than all that follows from it."""
+LONGEST: Final = 256
+"""Bytes of a header that is remembered. Ours are shorter, and anybody may send others."""
 
 
 def identify(head: Head, tables: Tables, *, loaded: bool, now: float) -> Credential | Refusal:
     """Find whose key a request carries, at `now` s since 1970."""
     if not loaded:
         return NO_POLICY  # not 401: the key may well be right
-    digest = _digest(head.headers.get(b"authorization", b""))
+    authorization = head.headers.get(b"authorization", b"")
+    digest = (_known if len(authorization) <= LONGEST else _digest)(authorization)
     if digest is None:
         return MISSING
     credential = tables.keys.get(digest)
     return UNKNOWN if credential is None else in_time(credential, now)
 
 
-@lru_cache(REMEMBERED)
 def _digest(authorization: bytes) -> bytes | None:
     """Hash the key. Looked up by digest, the time it takes tells nothing about any key."""
     scheme, _, key = authorization.partition(b" ")
     return sha256(key.strip()).digest() if scheme.lower() == b"bearer" and key else None
+
+
+_known: Final = lru_cache(REMEMBERED)(_digest)
 
 
 def in_time(credential: Credential, now: float) -> Credential | Refusal:
