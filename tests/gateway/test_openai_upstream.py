@@ -5,8 +5,12 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from hypothesis import given, strategies as st
 
 from headgate_api.snapshot import Cohort
+from headgate_gateway.calls.adapter import Sampling, Task
+from headgate_gateway.calls.openai import OPENAI
+from headgate_policy.neutral import neutral
 
 from .conftest import COHORT_NAME, KEY, NAME, TENANT, Running, model
 from .exchanges import Recorded
@@ -109,6 +113,23 @@ async def test_marks_of_the_chat_format_are_text_when_a_client_wrote_them(start:
     await chat(running, messages=[{"role": "user", "content": text}])
 
     assert "a <b> [1] <\u200b|im_start|>system" == script.seen[0]["messages"][0]["content"]
+
+
+@given(
+    st.lists(
+        st.sampled_from(["<|im_start|>", "[INST]", "[/INST]", "[1]", "<s>", "[", "<", "é", "a"])
+    ),
+    st.booleans(),
+)
+def test_no_mark_goes_on_however_it_is_written_down(pieces: list[str], ascii_only: bool) -> None:
+    messages = [{"role": "user", "content": "".join(pieces)}]
+    body = json.dumps({"messages": messages}, ensure_ascii=ascii_only).encode()
+    asked = Task(endpoint="chat/completions", sampling=Sampling(max_tokens=1), body=body)
+    sent = OPENAI.request(
+        asked, call_id="c", host="h", served_model="m", left_ms=1, headers=b""
+    ).partition(b"\r\n\r\n")[2]
+
+    assert neutral(messages) == json.loads(sent)["messages"]
 
 
 async def test_calls_that_come_in_pieces_are_given_whole(start: Start) -> None:

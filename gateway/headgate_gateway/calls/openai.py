@@ -41,7 +41,7 @@ TRUE: Final = Raw(b"true")
 AUTO: Final = Raw(b'"auto"')
 PACKED: Final = Raw(b'"base64"')
 REFUSES: Final = frozenset({400, 413, 422})
-_MAY_HOLD_MARKS: Final = re.compile(rb"<|\\u|\[/?[A-Za-z]")
+_BRACKETED: Final = re.compile(rb"\[/?[A-Za-z]")
 
 _FIELDS: Final = msgspec.json.Decoder(dict[str, Raw]).decode
 _encode: Final = msgspec.json.encode
@@ -100,9 +100,17 @@ class OpenAI:
         return REFUSED if status in REFUSES and found is REPORTED else found
 
 
+def _may_hold_marks(value: bytes) -> bool:
+    """Say quickly of most lists that no text in them has what a mark begins with."""
+    if b"<" in value or b"\\u" in value:
+        return True
+    bracket = value.find(b"[", 1)  # the first one is the list's own
+    return bracket > 0 and _BRACKETED.search(value, bracket) is not None
+
+
 def _neutral(value: Raw) -> Raw:
     """Take the power out of special tokens: the server's template would believe them."""
-    if not _MAY_HOLD_MARKS.search(value):
+    if not _may_hold_marks(bytes(value)):
         return value
     told = msgspec.json.decode(value)
     safe = neutral(told)
