@@ -92,7 +92,7 @@ class Timeline(Struct):
         Who looks at a request in work sees those so far; then they are written down anew.
 
         >>> Timeline(1.0, ("identity", "parse"), [0.0001009, 0.00206]).written()
-        ['0.100', '2.06']
+        ['0.1', '2.06']
         """
         found = self._written
         if len(found) < len(self.seconds):
