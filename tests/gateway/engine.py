@@ -20,6 +20,7 @@ from headgate_gateway.calls.source import Source
 from headgate_gateway.calls.traffic import Traffic
 from headgate_gateway.refusals import Refusal
 from headgate_gateway.routing.pods import Pod, Pods, Pool
+from headgate_gateway.routing.speculation import Preferred
 from headgate_gateway.timeline import Attempt as Record, Timeline
 
 from .conftest import cohort
@@ -141,6 +142,7 @@ class Ground:
         outliers: OutlierBody | None = None,
         task: Task = TASK,
         limits: RequestLimits | None = None,
+        prefers: Preferred | None = None,
     ) -> Call:
         now = asyncio.get_running_loop().time()
         by_when = deadline(policy, headers or {}, now, stream=stream)
@@ -150,6 +152,7 @@ class Ground:
             Ask(
                 pool=POOL,
                 cohorts={name: cohort(name, self.runtime) for name in dict.fromkeys(self.cohorts)},
+                prefers=prefers,
                 task=task,
                 plain=not stream,
                 deadline=by_when,

@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from headgate_api.snapshot import DeadlineBody, HedgingBody, RetryBody
+from headgate_api.snapshot import DeadlineBody, HedgingBody, RetryBody, SpeculationBody
 from headgate_gateway.calls.call import Call
 from headgate_gateway.calls.events import End, Failed, Text
 from headgate_gateway.refusals import Code, Refusal
+from headgate_gateway.routing.speculation import Preferred, Worth
 
 from .engine import FINE, SHORT, Answer, Ground, following, ground, virtual
 from .virtual import Server
@@ -180,6 +181,7 @@ class Client:
     retries: RetryBody
     hedging: HedgingBody | None
     milliseconds: int | None
+    prefers: Preferred | None
 
 
 CLIENTS = st.builds(
@@ -193,6 +195,11 @@ CLIENTS = st.builds(
     retries=RETRIES,
     hedging=HEDGING,
     milliseconds=st.none() | st.integers(0, 6000),
+    prefers=st.none()
+    | st.builds(
+        lambda cohort: Preferred((cohort,), SpeculationBody(), Worth()),
+        st.sampled_from(["one", "two"]),
+    ),
 )
 
 
@@ -215,6 +222,7 @@ async def _play(g: Ground, client: Client) -> Seen:
         retries=client.retries,
         hedging=client.hedging,
         headers={} if ms is None else {b"x-request-timeout-ms": b"%d" % ms},
+        prefers=client.prefers,
     )
     seen.calls.append(call)
     reading = asyncio.create_task(g.read(call, client.pause))
