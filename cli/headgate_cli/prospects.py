@@ -106,6 +106,7 @@ def _prospect(step: Step, stage: Stage, after: After, made: Prepared | Refusal |
         model=stage.model or None,
         variants=stage.variants,
         why=stage.why,
+        speculation=stage.speculation,
     )
     if isinstance(made, Refusal):
         found.reason = made.code

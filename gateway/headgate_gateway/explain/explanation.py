@@ -108,6 +108,7 @@ class Prospect(Part, kw_only=True):
     """As of a stage; so are the next ones."""
     variants: tuple[str, ...] = ()
     why: Why = "only"
+    speculation: Speculation | None = None
     reason: str | None = None
     """Why it could not be asked."""
     input_tokens: int | None = None

@@ -162,8 +162,6 @@ def _stage(stage: Stage, *, made: bool) -> str:
         parts.append("with the answer before and what was wrong with it")
     if stage.model is not None or stage.why == "fixed":
         parts.append(_target(stage))
-    if stage.speculation is not None:
-        parts.append(pool(stage.speculation))
     if not made and stage.input_tokens is not None:
         parts.append(f"about {stage.input_tokens} tokens of input")
     result = RESULT[stage.result] if made or stage.result else "it would be asked"
@@ -210,7 +208,8 @@ def _target(of: Stage | Prospect) -> str:
     if of.model is None:
         return WHY["fixed"]
     variants = f" in variant {' or '.join(of.variants)}" if of.variants else ""
-    return f"model {of.model}{variants} ({WHY[of.why]})"
+    guessing = f", {pool(of.speculation)}" if of.speculation is not None else ""
+    return f"model {of.model}{variants} ({WHY[of.why]}){guessing}"
 
 
 def _attempts(found: Explanation) -> Iterator[str]:
