@@ -244,7 +244,7 @@ def test_a_word_that_nothing_measures_is_found(tmp_path: Path, capsys: Any) -> N
 
     assert (
         f"{file}:16: RoutingPolicy/assistant: spec.routes[second].when: nothing measures "
-        "tenant.budgetUsed yet; what depends on it does not hold"
+        "tenant.budgetUsed yet; it has no value, so what reads it does not hold"
     ) == said[0]
 
 

@@ -318,8 +318,8 @@ class TestWhatTheGatewayCannotMeasure:
 
         assert (
             "SpecHonored=False NotSupportedHere: spec.routes[thrifty].when: nothing measures "
-            "risk.tier yet; what depends on it does not hold; spec.routes[thrifty].when: nothing "
-            "measures tenant.budgetUsed yet; what depends on it does not hold"
+            "risk.tier yet; it has no value, so what reads it does not hold; "
+            "spec.routes[thrifty].when: nothing measures tenant.budgetUsed yet; it has no value, so what reads it does not hold"
         ) == told(plan)[2]
         assert told(plan)[-1].startswith("Ready=True Serving")
         assert plan.entry is not None
@@ -333,7 +333,7 @@ class TestWhatTheGatewayCannotMeasure:
 
         assert (
             "SpecHonored=False NotSupportedHere: spec.routes[thrifty].when: nothing measures "
-            "region.mode yet; it is the same in every request"
+            "region.mode yet; it is Full in every request"
         ) == told(plan)[2]
 
 

@@ -256,7 +256,7 @@ class TestARoute:
             for sentence in told(world.settle(world.apply("RoutingPolicy", "chat", said)))
             if sentence.startswith("SpecHonored")
         )
-        assert "nothing measures region.mode yet; it is the same in every request" in honored
+        assert "nothing measures region.mode yet; it is Full in every request" in honored
         assert "; spec.routes[modes].speculative: mode Auto has no variant" in honored
 
 

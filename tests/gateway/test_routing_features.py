@@ -266,3 +266,11 @@ def test_a_share_of_code_is_guessed(text: str, least: float, most: float) -> Non
 )
 def test_a_rule_about_what_nothing_measures_yet_takes_no_request(when: str) -> None:
     assert not compile_rule(when, WHEN, headers=()).holds(features())
+
+
+def test_what_nothing_measures_yet_is_what_the_policy_s_status_says_it_is() -> None:
+    found = features()
+    for word in WHEN.words.values():
+        if not word.measured:
+            said = None if word.optional else word.values[0]
+            assert said == getattr(found, word.attribute)

@@ -159,9 +159,9 @@ def unmeasured(policy: RoutingPolicy, conditions: Mapping[str, Conditions]) -> I
 
 
 def _unmeasured(field: str, word: Word) -> Note:
-    meanwhile = "what depends on it does not hold"
+    meanwhile = "it has no value, so what reads it does not hold"
     if not word.optional:
-        meanwhile = "it is the same in every request"
+        meanwhile = f"it is {word.values[0]} in every request"
     return Note(
         Reason.NOT_SUPPORTED_HERE, f"{field}: nothing measures {word.name} yet; {meanwhile}"
     )

@@ -21,7 +21,7 @@ class Word:
     greatest: float | None = None
     values: tuple[str, ...] = ()  # of a string, or of each in a list: it is no other
     optional: bool = False  # may be None: reading it is then an error, and has() is false
-    measured: bool = True  # False: as yet the same for all, None if it may be
+    measured: bool = True  # False: as yet None for all if it may be, else the first of `values`
     private: bool = False  # its text is told to nobody
 
     @property
