@@ -319,7 +319,8 @@ class TestWhatTheGatewayCannotMeasure:
         assert (
             "SpecHonored=False NotSupportedHere: spec.routes[thrifty].when: nothing measures "
             "risk.tier yet; it has no value, so what reads it does not hold; "
-            "spec.routes[thrifty].when: nothing measures tenant.budgetUsed yet; it has no value, so what reads it does not hold"
+            "spec.routes[thrifty].when: nothing measures tenant.budgetUsed yet; "
+            "it has no value, so what reads it does not hold"
         ) == told(plan)[2]
         assert told(plan)[-1].startswith("Ready=True Serving")
         assert plan.entry is not None
