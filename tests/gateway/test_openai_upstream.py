@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import example, given, strategies as st
 
 from headgate_api.snapshot import Cohort
 from headgate_gateway.calls.adapter import Sampling, Task
@@ -120,10 +120,15 @@ async def test_marks_of_the_chat_format_are_text_when_a_client_wrote_them(start:
         st.sampled_from(["<|im_start|>", "[INST]", "[/INST]", "[1]", "<s>", "[", "<", "é", "a"])
     ),
     st.booleans(),
+    st.sampled_from(["/", "\\/"]),
 )
-def test_no_mark_goes_on_however_it_is_written_down(pieces: list[str], ascii_only: bool) -> None:
+@example(["[/INST]"], False, "\\/")
+def test_no_mark_goes_on_however_it_is_written_down(
+    pieces: list[str], ascii_only: bool, slash: str
+) -> None:
     messages = [{"role": "user", "content": "".join(pieces)}]
-    body = json.dumps({"messages": messages}, ensure_ascii=ascii_only).encode()
+    written = json.dumps({"messages": messages}, ensure_ascii=ascii_only)
+    body = written.replace("/", slash).encode()
     asked = Task(endpoint="chat/completions", sampling=Sampling(max_tokens=1), body=body)
     sent = OPENAI.request(
         asked, call_id="c", host="h", served_model="m", left_ms=1, headers=b""

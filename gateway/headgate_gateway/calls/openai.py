@@ -41,7 +41,8 @@ TRUE: Final = Raw(b"true")
 AUTO: Final = Raw(b'"auto"')
 PACKED: Final = Raw(b'"base64"')
 REFUSES: Final = frozenset({400, 413, 422})
-_BRACKETED: Final = re.compile(rb"\[/?[A-Za-z]")
+_BRACKETED: Final = re.compile(rb"\[(?:\\?/)?[A-Za-z]")
+"""JSON may write a slash as `\\/`."""
 
 _FIELDS: Final = msgspec.json.Decoder(dict[str, Raw]).decode
 _encode: Final = msgspec.json.encode
