@@ -49,12 +49,13 @@ class Speculation(ApiModel):
     """Auto: to a variant that guesses, while it is worth it. Shadow: to a plain variant, and what
     would have been chosen is told. Never: to a plain variant."""
     percent: Percent = 100
-    """Share of the requests that may go to a variant that guesses."""
+    """Share of the requests that may go to a variant that guesses. Above 95 it is 95: the others
+    show how fast plain variants are."""
     min_acceptance_percent: Percent = 40
     """Share of the guessed tokens that the model must accept; below it guessing is given up."""
     min_benefit_percent: Percent = 5
-    """How much faster a guessing variant must write than a plain one; below it guessing is given
-    up."""
+    """Share of the time per token that a guessing variant must save against a plain one, at like
+    load; below it guessing is given up."""
     max_input_tokens: Tokens | None = None
     """Longest prompt for which is guessed. Absent: any."""
     max_temperature: Temperature | None = None

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,6 +15,9 @@ from headgate_api.snapshot import (
     StickinessBody,
 )
 from headgate_gateway.edge.embedding_request import read_embedding_request
+from headgate_gateway.refusals import PASS
+from headgate_gateway.routing.decision import Stage
+from headgate_gateway.routing.router import settle
 from headgate_gateway.routing.speculation import ROUND, TRIAL
 
 from .conftest import cohort, guessing, model
@@ -144,6 +148,20 @@ def test_each_pool_keeps_the_order_of_the_variants_that_the_target_lists(
     assert first == [request.cohorts[name].variant for name in request.prefers.cohorts]
     assert request.decision is not None
     assert tuple(first) == request.decision.stages[0].variants
+
+
+def test_what_one_route_prefers_is_nothing_to_the_next_one() -> None:
+    twins = Twins(AUTO)
+    request = twins.decide(session="in-the-share")
+    preferred = request.prefers
+    assert request.route is not None
+    step = request.route.steps["all"]
+    silent = replace(step, rule=structs.replace(step.rule, speculative=None))
+    models = twins.tables.space("chat").objects
+
+    assert PASS is settle(request, silent, Stage(route="all"), models, twins.router.targets)
+    assert preferred is not None
+    assert (["guessing", "plain"], None) == (list(request.cohorts), request.prefers)
 
 
 # Shares
