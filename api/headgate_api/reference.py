@@ -72,8 +72,8 @@ def _type(field: Mapping[str, Any]) -> str:
             words = f"map to {_type(values)}"
         case {"x-kubernetes-int-or-string": True}:
             words = "quantity"
-        case {"minimum": least, "maximum": most}:
-            words = f"integer, {least} to {most}"
+        case {"type": kind, "minimum": least, "maximum": most}:
+            words = f"{kind}, {least} to {most}"
         case {"format": "date-time"}:
             words = "time"
         case {"properties": _}:
