@@ -215,6 +215,22 @@ def test_each_route_that_could_follow_is_told_with_what_it_would_be_asked(
     assert short["input_tokens"] < 64
 
 
+def test_what_could_follow_is_told_in_words(rehearsing: Rehearsing) -> None:
+    _, out, _ = rehearsing.say("--tenant", "demo", model="stages")
+
+    ready = "(the only target that was ready)"
+    asked = f"model qwen-2-5-7b {ready}, about 18 tokens of input"
+    follows = out.partition("What could follow:\n")[2].partition("\n\n")[0].splitlines()
+    again, strong, sorry, never, _ = (line.strip() for line in follows)
+    assert (
+        f"after Rejected of fast: route again, {asked}, and after Rejected its answer before and "
+        "what was wrong with it, at most 1024 of output"
+    ) == again
+    assert strong.startswith("after Error or Rejected of again or after Error of fast: route str")
+    assert "after Error of strong: route sorry, the answer is fixed" == sorry
+    assert "after fast: route never, which could not be asked: its `when` does not hold" == never
+
+
 def test_a_refusal_is_an_explanation_too(rehearsing: Rehearsing) -> None:
     long = [{"role": "user", "content": "word " * 400}]
     beyond = rehearsing.tell(model="desk", messages=long)
