@@ -26,7 +26,11 @@ def requests(draw: st.DrawFn) -> bytes:
     if draw(st.booleans()):
         lines = [b"Host: there", *lines, b"Content-Length: 2"]
     body = draw(st.sampled_from((b"{}", b"", b"{", b"123", b"{}\r\n", b"{}POST / HTTP/1.1\r\n")))
-    return b"\r\n".join((draw(st.sampled_from(STARTS)), *lines, b"", body))
+    whole = b"\r\n".join((draw(st.sampled_from(STARTS)), *lines, b"", body))
+    place = draw(st.none() | st.integers(0, len(whole)))
+    if place is None:
+        return whole
+    return whole[:place] + draw(st.binary(max_size=2)) + whole[place + draw(st.integers(0, 2)) :]
 
 
 def reader(familiar: Familiar) -> Reader:
@@ -39,7 +43,9 @@ def state(read: Reader) -> tuple[object, ...]:
 
 @given(
     taught=st.lists(requests(), max_size=6),
-    pieces=st.lists(requests().flatmap(lambda one: st.sampled_from((one, one[:9], one[9:])))),
+    pieces=st.lists(
+        requests().flatmap(lambda one: st.sampled_from((one, one[:9], one[9:], 2 * one)))
+    ),
 )
 @example(taught=[], pieces=[b"POST / HTTP/1.1\r\nHost: there\r\nContent-Length: 2\r\n\r\n{}"] * 5)
 def test_a_known_head_makes_no_difference(taught: list[bytes], pieces: list[bytes]) -> None:
