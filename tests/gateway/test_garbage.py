@@ -6,13 +6,16 @@ only it could free would stay for hours.
 
 import asyncio
 import gc
+import ssl
 from collections.abc import Awaitable, Callable, Iterator
 from typing import TypeAlias
 
 import pytest
+import trustme
 
 from headgate_api.snapshot import DeadlineBody, RetryBody
 
+from . import edges
 from .clients import Client, at_rest, has_spoken, relaxed, serving
 from .conftest import Running, until
 from .faulty import DIALECTS, resets, says
@@ -75,4 +78,18 @@ async def test_a_client_that_leaves_leaves_no_garbage(
     await asyncio.gather(asked, return_exceptions=True)
 
     await until(lambda: at_rest(running) and not running.gateway.edge.connections)
+    assert [] == garbage()
+
+
+async def test_a_client_that_speaks_no_tls_leaves_no_garbage(
+    garbage: Callable[[], list[str]],
+) -> None:
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    trustme.CA().issue_cert("gateway.test").configure_cert(tls)
+    async with edges.serving(tls=tls) as edge:
+        for _ in range(2):
+            reader, writer = await edges.dial(edge)
+            writer.write(edges.GET)
+            assert b"" == await reader.read()
+            writer.close()
     assert [] == garbage()

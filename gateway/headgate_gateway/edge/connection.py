@@ -32,9 +32,10 @@ class Connection(asyncio.Protocol):
     def __init__(self, edge: "Edge") -> None:
         self._edge = edge
         self._limits = edge.limits
-        self._reader = Reader(edge.limits, edge.bodies, edge.familiar)
         self._loop = asyncio.get_running_loop()
+        # Both when there is a connection: of one that TLS refuses we hear nothing more.
         self._transport: asyncio.Transport
+        self._reader: Reader
         self.full: Signal | None = None
         """Set while the client has so much to read that no more should be written."""
         self._unsent = 0  # bytes that it had not taken when that was looked at last
@@ -59,9 +60,11 @@ class Connection(asyncio.Protocol):
     # The socket
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        edge = self._edge
         self._transport = cast(asyncio.Transport, transport)  # uvloop has classes of its own
         self._transport.set_write_buffer_limits(high=self._limits.write_bytes)
-        if self._edge.joined(self):
+        self._reader = Reader(self._limits, edge.bodies, edge.familiar)
+        if edge.joined(self):
             self._watch(self._limits.head_seconds, Connection.close)
         else:
             self.abort()
