@@ -268,6 +268,36 @@ async def test_busy_pods_that_guess_are_not_compared_with_idle_plain_ones() -> N
     assert (True, 75, None) == (judged.worth, judged.acceptance, judged.benefit)
 
 
+@pytest.mark.parametrize(
+    ("guessing", "plain", "reason"),
+    [(7, 0, "share"), (8, 0, "busy"), (15, 1, "share"), (16, 1, "busy")],
+)
+def test_a_request_passes_by_pods_that_guess_where_these_are_far_busier(
+    guessing: int, plain: int, reason: str
+) -> None:
+    twins = Twins(AUTO)
+    twins.ground.by_name["pod-1"].in_flight = guessing
+    twins.ground.by_name["pod-2"].in_flight = plain
+
+    assert reason == decided(twins.decide(session="in-the-share"))[2]
+
+
+@virtual
+async def test_no_crowd_forms_before_the_only_pod_that_guesses() -> None:
+    twins = Twins(AUTO)
+    async with twins.ground:
+        asking = []
+        for number in range(60):
+            request = twins.decide(session=f"session {number}")
+            asking.append(asyncio.create_task(twins.read(request)))
+            await asyncio.sleep(0)
+        guessing, plain = (pod.in_flight for pod in twins.ground.by_name.values())
+        await asyncio.gather(*asking)
+
+    assert 60 == guessing + plain
+    assert 40 < guessing <= 8 * (plain + 1)
+
+
 @virtual
 async def test_other_cohorts_are_judged_anew() -> None:
     twins = Twins(SpeculationBody(percent=50), [BAD, SLOW])

@@ -16,6 +16,7 @@ WHY: Final = {
     "rest": "it is beyond the share that goes to others",
     "trial": "guessing is given up, and it is one of the few that try it",
     "acceptance": "guessing is given up, as too few guesses were right",
+    "busy": "pods that guess are far busier",
     "benefit": "guessing is given up, as it saved too little",
 }
 

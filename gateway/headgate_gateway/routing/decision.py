@@ -23,9 +23,10 @@ Routed: TypeAlias = Literal[PoolKind, "shadow", "not_ready"]
 the others; or where pods are ready, as those that were chosen are not."""
 Barred: TypeAlias = Literal["never", "embeddings", "tools", "temperature", "input"]
 """Why a request must not go to pods that guess."""
-Dealt: TypeAlias = Literal["share", "rest", "trial", "acceptance", "benefit"]
+Dealt: TypeAlias = Literal["share", "rest", "trial", "acceptance", "benefit", "busy"]
 """Why one that may does, or does not: it is of the route's share, or beyond it; one of the few that
-go there while guessing is given up, or not one, for what was too low."""
+go there while guessing is given up, or not one, for what was too low; pods that guess are far
+busier than plain ones."""
 Result: TypeAlias = Literal["", "given", "accepted", "rejected", "failed", "skipped", "stopped"]
 """Of a stage. Empty: in work. `given`: nothing had to be accepted. `skipped`: never asked.
 `stopped`: the client left, or the gateway was told to stop."""

@@ -26,7 +26,7 @@ from headgate_gateway.routing.decision import (
 from headgate_gateway.routing.features import tools
 from headgate_gateway.routing.pods import Pods
 from headgate_gateway.routing.routes import Step
-from headgate_gateway.routing.speculation import Preferred, Worth
+from headgate_gateway.routing.speculation import Preferred, Worth, crowded
 from headgate_gateway.routing.stickiness import falls, sticky_key, turn
 from headgate_gateway.routing.tables import Model
 from headgate_gateway.telemetry.series import MOST
@@ -102,6 +102,8 @@ class Speculating:
         bar = barred(request, step.rule, said)
         reason = bar or self._dealt(request, step, said, worth)
         evidence = worth if bar is None and not shadow else None
+        if reason in ("share", "trial") and self._crowded(request.model, ready):
+            reason = "busy"
         chosen: PoolKind = "speculative" if reason in ("share", "trial") else "plain"
         served: PoolKind = "plain" if shadow else chosen
         outcome: Routed = "shadow" if served != chosen else served
@@ -131,6 +133,15 @@ class Speculating:
         if worth.given_up is None:
             return "share" if guesses else "rest"
         return "trial" if guesses else worth.given_up
+
+    def _crowded(self, model: Model, ready: Mapping[PoolKind, Mapping[str, Cohort]]) -> bool:
+        if not (ready["speculative"] and ready["plain"]):
+            return False
+        guessing, plain = (
+            min(pod.in_flight for pod in self.pods.ready(model.pool, ready[kind]))
+            for kind in ("speculative", "plain")
+        )
+        return crowded(guessing, plain)
 
     def _ready(self, model: Model, preference: Preference) -> Mapping[str, Cohort]:
         ready = self.pods.ready

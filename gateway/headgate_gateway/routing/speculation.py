@@ -1,7 +1,7 @@
 """What guessing ahead is worth to a route, by its answers lately. Pure: no clock and no chance.
 
 Requests that may be guessed for are dealt between pods that guess and plain ones, so their answers
-are a fair comparison. Four sentences are the whole rule:
+are a fair comparison. Four sentences are the rule:
 
 1. While guessing is worth it, `percent` of them go to pods that guess; while it is not, few do.
    Plain pods get at least `TRIAL` percent, and the others as much where `percent` allows it, or
@@ -10,6 +10,8 @@ are a fair comparison. Four sentences are the whole rule:
 3. It is given up where one of the two measures is below what the route asks for, and taken up again
    where both are `MARGIN` points above.
 4. What is not known changes nothing.
+
+Whatever is worth it, no crowd forms before a few pods that guess: see `crowded`.
 
 So between two changes there is always a whole round, and what hovers at a threshold changes at most
 once.
@@ -31,6 +33,8 @@ KEPT: Final = 2 * ROUND
 """Answers of one level that weigh in full; what is older is halved."""
 MARGIN: Final = 5
 """Points above a threshold at which guessing comes back."""
+CROWD: Final = 8
+"""Requests at a pod that guesses for each one at a plain pod, and for the one that comes."""
 PAIRS: Final = 10
 """Answers of either kind, at like load, below which a comparison would be an accident."""
 LEVELS: Final = 10
@@ -127,6 +131,19 @@ class Worth:
                 return
         if self.given_up is not None and found[self.given_up][0] is not None:
             self.given_up = None
+
+
+def crowded(guessing: int, plain: int) -> bool:
+    """Tell whether a request had better go to a plain pod, as pods that guess are far busier.
+
+    Args:
+        guessing: requests at the least busy pod that guesses.
+        plain: requests at the least busy plain pod.
+
+    >>> crowded(7, 0), crowded(8, 0), crowded(8, 1)
+    (False, True, False)
+    """
+    return guessing + 1 > CROWD * (plain + 1)
 
 
 def paces() -> list[Pace]:
