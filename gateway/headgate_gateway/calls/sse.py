@@ -29,15 +29,9 @@ class Decoder:
 
     def feed(self, piece: bytes) -> list[bytes]:
         """Take a piece. `Malformed`: an event grows beyond all measure."""
-        # Nearly every piece is nothing but whole events of one `data: ` line each.
-        if (
-            piece.startswith(b"data: ")
-            and piece.endswith(b"\n\n")
-            and not (self._rest or self._data or b"\r" in piece)
-            and len(piece) <= LONGEST
-        ):
-            events = piece[6:-2].split(b"\n\ndata: ")
-            if piece.count(b"\n") == 2 * len(events):
+        if not (self._rest or self._data or b"\r" in piece) and len(piece) <= LONGEST:
+            events = _usual(piece)
+            if events:
                 return events
         found: list[bytes] = []
         lines = (self._rest + piece).split(b"\n")
@@ -59,3 +53,19 @@ class Decoder:
     def whole(self) -> bool:
         """Whether everything that was fed has been returned: a stream must not end inside one."""
         return not self._rest.strip() and not self._data
+
+
+def _usual(piece: bytes) -> list[bytes]:
+    """Read what is nothing but whole events of one line each, as nearly every piece is.
+
+    Line by line: `find` is many times faster than `split` and `count`, which look at each byte.
+    """
+    events: list[bytes] = []
+    begin = 0
+    while piece.startswith(b"data: ", begin):
+        end = piece.find(b"\n", begin)
+        if not piece.startswith(b"\n\n", end):
+            return []
+        events.append(piece[begin + 6 : end])
+        begin = end + 2
+    return events if begin == len(piece) else []

@@ -27,6 +27,7 @@ from headgate_gateway.calls.events import (
 )
 from headgate_gateway.calls.failures import CUT, INVALID, OVERRUN, failure
 from headgate_gateway.calls.filters import in_form
+from headgate_gateway.calls.growing import Growing
 from headgate_gateway.calls.triton_embedding import EmbeddingReader, embedding_fields
 
 CHARACTERS_PER_TOKEN: Final = 4
@@ -88,6 +89,10 @@ class _Reading(ABC):
                     return (Text("".join(text)), new) if any(text) else (new,)
                 text.append(new)
             new = "".join(text)
+        return self._counted(new)
+
+    def _counted(self, new: str) -> Sequence[Event]:
+        """Give new text, as far as there may be so much."""
         self._left -= len(new)
         if self._left < 0:
             return (Text(new[: self._left]), OVERRUN) if len(new) > -self._left else (OVERRUN,)
@@ -162,7 +167,22 @@ class _LlmapiReader(_Reading):
     def __init__(self, task: Task) -> None:
         super().__init__(task)
         self._told = ""
+        self._growing = Growing()
         self._reason: FinishReason | Literal["cut"] | None = None
+
+    def feed(self, piece: bytes) -> Sequence[Event]:
+        new = self._growing.more(piece)
+        if new is not None and not new.endswith(UNFINISHED):
+            self._replies += 1
+            self._told += new
+            return self._counted(new)
+        whole = self._decoder.whole
+        events = super().feed(piece)
+        if whole and self._reason is None:
+            self._growing.learn(piece, self._told)
+        else:
+            self._growing.forget()
+        return events
 
     def _worth_reading(self, events: list[bytes]) -> list[bytes]:
         """Of events that came at once, the last one has all that those in the middle say.
