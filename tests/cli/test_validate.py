@@ -24,7 +24,7 @@ EXAMPLES = [
     Path(__file__).parents[2] / "examples" / name
     for name in (
         *("quickstart", "routing", "routing-router", "routing-cascade"),
-        *("safety", "triton-python"),
+        *("safety", "speculation", "triton-python"),
     )
 ]
 MODEL = """---
@@ -125,7 +125,7 @@ def test_a_pattern_that_is_no_re2_is_named(tmp_path: Path, capsys: Any) -> None:
 
 
 def test_the_examples_of_the_manual_are_good(capsys: Any) -> None:
-    assert (0, "12 objects, 0 findings") == (
+    assert (0, "14 objects, 0 findings") == (
         (outcome := validate(capsys, *map(str, EXAMPLES)))[0],
         outcome[1][-1],
     )
