@@ -16,6 +16,7 @@ from openai import OpenAI
 
 SMALL: Final = "small"
 LARGE: Final = "llama-3-1-8b"
+TWINS: Final = "twins"
 CLOCK: Final[Any] = {
     "type": "function",
     "function": {"name": "clock", "parameters": {"type": "object", "properties": {}}},
@@ -134,6 +135,16 @@ def leaves_out_old_turns(ai: OpenAI) -> None:
     assert answer.headers["x-headgate-context"].startswith("truncated")
 
 
+def guesses_where_the_route_lets_it(ai: OpenAI) -> None:
+    def variant(temperature: float) -> str:
+        answer = ask(ai, "guessed", '[[sim: say "As ever."]]', temperature=temperature)
+        assert text(answer) == "As ever."
+        return str(answer.headers["x-headgate-variant"])
+
+    assert "guessing" in {variant(0) for _ in range(12)}  # some are kept for comparison
+    assert {variant(1) for _ in range(4)} == {"plain"}
+
+
 CHECKS: Final[list[Callable[[OpenAI], None]]] = [
     routes_by_feature,
     keeps_a_session_on_its_side,
@@ -144,6 +155,7 @@ CHECKS: Final[list[Callable[[OpenAI], None]]] = [
     stops_at_a_safe_boundary,
     refuses_what_is_too_long,
     leaves_out_old_turns,
+    guesses_where_the_route_lets_it,
 ]
 
 

@@ -28,8 +28,16 @@ from e2e.test_5_gateway import (
 from headgate_cluster.sdks import older_openai
 
 pytestmark = pytest.mark.cluster
-SMALL: Final = sdk_routing.SMALL
-PODS: Final = f"headgate.dev/model={SMALL}"
+SMALL, TWINS = sdk_routing.SMALL, sdk_routing.TWINS
+SOURCE: Final = {"uri": "hf://example/small@main"}
+VARIANTS: Final[dict[str, list[dict[str, Any]]]] = {
+    SMALL: [{"name": SMALL, "source": SOURCE}],
+    TWINS: [
+        {"name": "plain", "source": SOURCE, "replicas": 1},
+        {"name": "guessing", "source": SOURCE, "replicas": 1, "speculative": {"type": "ngram"}},
+    ],
+}
+PODS: Final = f"headgate.dev/model in ({SMALL}, {TWINS})"
 
 
 def leads(name: str, model: str, **more: Any) -> dict[str, Any]:
@@ -100,6 +108,10 @@ SPECS: Final[dict[str, dict[str, Any]]] = {
     },
     "assistant-large": {"routes": [leads("all", MODEL)]},
     "going-on": {"routes": [leads("all", MODEL, streaming={"onUpstreamLoss": "Continue"})]},
+    "guessed": {
+        "routes": [leads("all", TWINS, speculative={"maxTemperature": 0.5})],
+        "stickiness": {"key": "None"},
+    },
     "calm": {
         "architecture": "Router",
         "routes": [
@@ -112,15 +124,16 @@ SPECS: Final[dict[str, dict[str, Any]]] = {
 
 @pytest.fixture(scope="module", autouse=True)
 def policies(cluster: Cluster) -> Iterator[None]:
-    cluster.apply(
-        {
-            "apiVersion": "headgate.dev/v1alpha1",
-            "kind": "ModelDeployment",
-            "metadata": {"name": SMALL},
-            "spec": {"variants": [{"name": SMALL, "source": {"uri": "hf://example/small@main"}}]},
-        }
-    )
-    cluster.kubectl("wait", "mdep", SMALL, "--for=condition=Ready", "--timeout=120s")
+    for name, variants in VARIANTS.items():
+        cluster.apply(
+            {
+                "apiVersion": "headgate.dev/v1alpha1",
+                "kind": "ModelDeployment",
+                "metadata": {"name": name},
+                "spec": {"variants": variants},
+            }
+        )
+    cluster.kubectl("wait", "mdep", *VARIANTS, "--for=condition=Ready", "--timeout=180s")
     for name, spec in SPECS.items():
         cluster.apply(
             {
@@ -135,7 +148,7 @@ def policies(cluster: Cluster) -> Iterator[None]:
         until(lambda name=name: answers(cluster, name), 30, f"{name} is served")  # type: ignore[misc]
     yield
     cluster.kubectl("delete", "rpol", *SPECS)
-    cluster.kubectl("delete", "mdep", SMALL)
+    cluster.kubectl("delete", "mdep", *VARIANTS)
     cluster.kubectl("wait", "pod", "-l", PODS, "--for=delete", "--timeout=120s")
 
 
