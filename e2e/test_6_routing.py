@@ -262,6 +262,22 @@ def stream(major: str, address: str) -> dict[str, Any]:
     return told
 
 
+def test_a_route_gives_guessing_up_while_guesses_are_bad(cluster: Cluster) -> None:
+    gateway = client(addresses(cluster, GATEWAYS)[0])
+
+    def guessed(script: str) -> int:
+        """Of 80 requests, how many went to the pod that guesses."""
+        asked = (
+            sdk_routing.ask(gateway, "guessed", f"Hi [[sim: {script}]]", temperature=0)
+            for _ in range(80)
+        )
+        return [answer.headers["x-headgate-variant"] for answer in asked].count("guessing")
+
+    guessed("tokens 20; accept 5")
+
+    assert guessed("tokens 20; accept 5") < 20
+
+
 def test_an_answer_is_explained(cluster: Cluster) -> None:
     answer = sdk_routing.ask(cluster.openai(), "assistant", "Hi [[sim: tokens 1]]")
     explain = [sys.executable, "-m", "headgate_cli.main", "explain", "-n", NAMESPACE]
