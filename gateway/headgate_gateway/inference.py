@@ -109,6 +109,8 @@ class Answer:
             if self._call is not None:
                 shared.calls.discard(self._call)
                 self._call.close()
+            if request.plan is not None:
+                request.plan.features.forget()  # no cycle is to keep both in memory
             del shared.requests[request.id]
             leave(self.exchange)
             request.timeline.ended = self._clock()

@@ -12,12 +12,13 @@ from typing import TypeAlias
 
 import pytest
 import trustme
+from msgspec import structs
 
-from headgate_api.snapshot import DeadlineBody, RetryBody
+from headgate_api.snapshot import DeadlineBody, RetryBody, RouteBody
 
 from . import edges
 from .clients import Client, at_rest, has_spoken, relaxed, serving
-from .conftest import Running, until
+from .conftest import ALL, Running, until
 from .faulty import DIALECTS, resets, says
 from .upstream import Script
 
@@ -26,6 +27,14 @@ EVENTS = DIALECTS["triton-python"]
 RULES = relaxed(
     deadlines=DeadlineBody(idle_token=0.05),
     retries=RetryBody(backoff_base=0.001, backoff_max=0.001),
+)
+CASCADE = structs.replace(
+    RULES,
+    architecture="Cascade",
+    routes=(
+        structs.replace(ALL, name="small", accept_when="answer.text == ''"),
+        structs.replace(ALL, name="large"),
+    ),
 )
 ENDS: dict[str, tuple[Script, str]] = {
     "a whole answer": (says(*EVENTS), "200 Good morning. [DONE]"),
@@ -68,16 +77,37 @@ async def test_a_request_leaves_no_garbage(
     assert [] == garbage()
 
 
-async def test_a_client_that_leaves_leaves_no_garbage(
-    start: Start, garbage: Callable[[], list[str]]
-) -> None:
-    running = await start(says(EVENTS[0], None), entries=serving("triton-python", relaxed()))
-    asked = asyncio.create_task(Client(running, stream=True).post())
-    await until(lambda: has_spoken(running))
-    asked.cancel()
-    await asyncio.gather(asked, return_exceptions=True)
+async def test_a_cascade_leaves_no_garbage(start: Start, garbage: Callable[[], list[str]]) -> None:
+    running = await start(says(*EVENTS), entries=serving("triton-python", CASCADE))
 
+    assert "200 Good morning. [DONE]" == await Client(running, stream=True).post()
     await until(lambda: at_rest(running) and not running.gateway.edge.connections)
+    assert [] == garbage()
+
+
+def is_asked(running: Running) -> bool:
+    """A pod is."""
+    return any(each.in_flight for each in running.gateway.pods._by_name.values())
+
+
+@pytest.mark.parametrize(
+    ("rules", "when"), [(RULES, has_spoken), (CASCADE, is_asked)], ids=["single", "cascade"]
+)
+async def test_a_client_that_leaves_leaves_no_garbage(
+    start: Start,
+    garbage: Callable[[], list[str]],
+    rules: RouteBody,
+    when: Callable[[Running], bool],
+) -> None:
+    patient = structs.replace(rules, deadlines=DeadlineBody())
+    running = await start(says(EVENTS[0], None), entries=serving("triton-python", patient))
+    for _ in range(2):  # of the first one nothing is in work any more
+        asked = asyncio.create_task(Client(running, stream=True).post())
+        await until(lambda: when(running))
+        asked.cancel()
+        await asyncio.gather(asked, return_exceptions=True)
+        await until(lambda: at_rest(running) and not running.gateway.edge.connections)
+
     assert [] == garbage()
 
 

@@ -7,6 +7,7 @@ have seen something nothing is tried again. A rejected answer is never shown, wh
 
 import asyncio
 from collections import deque
+from contextlib import suppress
 from typing import Final
 
 from headgate_api.snapshot import Cohort, Trigger
@@ -140,6 +141,11 @@ class Course:
     # One route after another
 
     async def _run(self) -> None:
+        # A task keeps what it was cancelled by. That knows of its frames, they of us, and we of it.
+        with suppress(asyncio.CancelledError):
+            await self._go()
+
+    async def _go(self) -> None:
         step: Step | None = self._plan.first
         trigger: Trigger | None = None
         trouble: Trouble | None = None
