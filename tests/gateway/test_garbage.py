@@ -77,6 +77,17 @@ async def test_a_request_leaves_no_garbage(
     assert [] == garbage()
 
 
+async def test_a_pod_that_takes_no_connection_leaves_no_garbage(
+    start: Start, garbage: Callable[[], list[str]]
+) -> None:
+    running = await start(resets, entries=serving("triton-python", RULES))
+    await running.upstreams[0].stop()
+
+    assert "502 upstream_lost" == await Client(running, stream=True).post()
+    await until(lambda: at_rest(running) and not running.gateway.edge.connections)
+    assert [] == garbage()
+
+
 async def test_a_cascade_leaves_no_garbage(start: Start, garbage: Callable[[], list[str]]) -> None:
     running = await start(says(*EVENTS), entries=serving("triton-python", CASCADE))
 

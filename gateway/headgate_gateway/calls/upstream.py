@@ -35,10 +35,9 @@ class Upstream(asyncio.Protocol):
     """See the module. `dial` makes one."""
 
     def __init__(self) -> None:
-        self._parser = httptools.HttpResponseParser(self)
-
-        # Of the connection
+        # Of the connection; both when there is one, as we hear nothing more if there is none
         self._transport: asyncio.Transport
+        self._parser: httptools.HttpResponseParser
         self._lost: str | None = None  # why it is gone
         self._paused = False
         self.used = False  # at least one answer was read from it
@@ -118,6 +117,7 @@ class Upstream(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop has classes of its own
+        self._parser = httptools.HttpResponseParser(self)
 
     def data_received(self, data: bytes) -> None:
         if not self._busy or self._whole:  # nobody asked: it would spoil the next answer
