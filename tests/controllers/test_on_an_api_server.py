@@ -58,6 +58,26 @@ FULL = {
         },
     ],
 }
+GUESSING = {
+    "replicas": 3,
+    "variants": [
+        {"name": "plain", "source": {"uri": "pvc://weights/llama"}},
+        {
+            "name": "head",
+            "source": {"uri": "pvc://weights/llama"},
+            "speculative": {"type": "eagle3", "draft": {"uri": "pvc://drafts/head"}},
+        },
+        {
+            "name": "small",
+            "source": {"uri": "pvc://weights/llama"},
+            "speculative": {
+                "type": "draft-target",
+                "maxDraftTokens": 5,
+                "draft": {"uri": "pvc://weights/small"},
+            },
+        },
+    ],
+}
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +97,9 @@ def apply(kubectl: Kubectl, manifest: Mapping[str, Any], *more: str) -> dict[str
     return made
 
 
-@pytest.mark.parametrize(("name", "spec"), [("plain", PLAIN), ("full", FULL)])
+@pytest.mark.parametrize(
+    ("name", "spec"), [("plain", PLAIN), ("full", FULL), ("guessing", GUESSING)]
+)
 def test_children_and_status_are_taken_strictly_and_once(
     here: Kubectl, name: str, spec: dict[str, Any]
 ) -> None:
@@ -112,7 +134,7 @@ def test_the_status_of_a_policy_is_taken_strictly_and_once(here: Kubectl) -> Non
     spec = policy(
         "Router",
         route("first", when="request.stream || tenant.budgetUsed > 0.9"),
-        route("last", fallback=[{"route": "sorry", "triggers": ["Error"]}]),
+        route("last", fallback=[{"route": "sorry", "triggers": ["Error"]}], speculative={}),
         route("sorry", role="Fallback", respond={"message": "Later."}),
     )
     meta = {"name": "routes", "namespace": NAMESPACE}
