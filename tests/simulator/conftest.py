@@ -21,7 +21,7 @@ import tritonclient.grpc.aio as triton_grpc
 from prometheus_client.parser import text_string_to_metric_families
 from tritonclient.grpc import InferInput
 
-from headgate_api.modeldeployment import Variant
+from headgate_api.variants import Variant
 from headgate_cluster.files import TREE
 from headgate_cluster.triton import Triton
 from headgate_controllers.modeldeployment.servers import SERVERS

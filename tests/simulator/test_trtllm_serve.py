@@ -18,7 +18,7 @@ from aiohttp import web
 from openai import AsyncOpenAI
 from prometheus_client.parser import text_string_to_metric_families
 
-from headgate_api.modeldeployment import Variant
+from headgate_api.variants import Variant
 from headgate_cluster.files import TREE
 from headgate_controllers.modeldeployment.servers import SERVERS
 from headgate_controllers.modeldeployment.sources import locate

@@ -5,7 +5,8 @@ from typing import Final
 
 from headgate_api.conditions import Reason
 from headgate_api.errors import Invalid
-from headgate_api.modeldeployment import ModelDeployment, Variant
+from headgate_api.modeldeployment import ModelDeployment
+from headgate_api.variants import Variant
 from headgate_controllers.contract import Note
 from headgate_controllers.modeldeployment.gpus import (
     PRECISIONS,

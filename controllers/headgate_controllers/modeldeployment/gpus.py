@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from headgate_api.modeldeployment import Variant
+from headgate_api.variants import Variant
 from headgate_controllers.contract import Manifest
 
 RESOURCE: Final = "nvidia.com/gpu"

@@ -7,15 +7,12 @@ from hashlib import sha256
 from typing import Any, Final
 
 from headgate_api import labels
-from headgate_api.modeldeployment import EnvVar, ModelDeployment, Resources, Variant
+from headgate_api.modeldeployment import ModelDeployment
+from headgate_api.runtime import EnvVar, Resources
+from headgate_api.variants import Variant
 from headgate_controllers.contract import Environment
 from headgate_controllers.modeldeployment.gpus import RESOURCE, terms
-from headgate_controllers.modeldeployment.servers import (
-    ALIVE,
-    CONFIG_DIR,
-    SERVERS,
-    Server,
-)
+from headgate_controllers.modeldeployment.servers import ALIVE, CONFIG_DIR, SERVERS, Server
 from headgate_controllers.modeldeployment.sources import Location, claims, locate
 
 BEFORE_STOP: Final = 5

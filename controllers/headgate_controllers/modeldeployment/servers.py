@@ -15,8 +15,9 @@ from typing import Any, Final
 import yaml
 
 from headgate_api.labels import GRPC_PORT, HTTP_PORT, METRICS_PORT
-from headgate_api.modeldeployment import RuntimeType, Variant
+from headgate_api.runtime import RuntimeType
 from headgate_api.speculation import SpeculativeDecoding
+from headgate_api.variants import Variant
 from headgate_controllers.modeldeployment.sources import Location, locate, locate_draft
 
 CONFIG_DIR: Final = "/etc/headgate"

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
 
-from headgate_api.modeldeployment import Variant
+from headgate_api.variants import Variant
 
 MODELS_DIR: Final = "/models"
 """Where the claim of a pvc:// source is mounted."""

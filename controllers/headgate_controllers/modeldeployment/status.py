@@ -6,7 +6,8 @@ from datetime import datetime, timedelta
 from typing import Any, Final, Literal
 
 from headgate_api.conditions import Mark, Reason
-from headgate_api.modeldeployment import ModelDeployment, Variant
+from headgate_api.modeldeployment import ModelDeployment
+from headgate_api.variants import Variant
 from headgate_controllers.contract import Note
 from headgate_controllers.modeldeployment.gpus import class_of, suits, there_are
 from headgate_controllers.modeldeployment.observed import Observed
