@@ -234,6 +234,6 @@ def server_timing(timeline: Timeline, now: float) -> bytes:
     >>> server_timing(Timeline(1.0, ("identity", "parse"), [0.001, 0.0005], at=1.0015), 1.0515)
     b'identity;dur=1.0, parse;dur=0.5, call;dur=50.0'
     """
-    seconds = now - (timeline.at or timeline.started)
+    tenths = floor(1e4 * (now - (timeline.at or timeline.started)))
     stages = f"{timeline.timed()}, " if timeline.seconds else ""
-    return f"{stages}call;dur={floor(1e4 * seconds) / 10}".encode()
+    return f"{stages}call;dur={tenths // 10}.{tenths % 10}".encode()

@@ -92,7 +92,9 @@ class ChatTemplate:
         Args:
             turns: roles, which no client wrote, and texts.
         """
-        text = "".join([f"<|im_start|>{role}\n{neutral(said)}<|im_end|>\n" for role, said in turns])
+        text = ""
+        for role, said in turns:
+            text += f"<|im_start|>{role}\n{neutral(said)}<|im_end|>\n"
         return _bounded(f"{text}<|im_start|>assistant\n")
 
     def _render(

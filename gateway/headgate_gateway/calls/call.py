@@ -310,7 +310,7 @@ class Call:
             self._retrying = False
             self._traffic.retrying -= 1
         self._shown, self.last = True, winner
-        if self._silence_ends(winner) < self._due:
+        if winner.heard + self._ask.deadline.idle_token < self._due:
             self._watch(now)
         if len(self._running) > 1:
             for attempt in tuple(self._running):

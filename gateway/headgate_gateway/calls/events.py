@@ -102,6 +102,8 @@ OVERHEAD: Final = 200
 
 def weight(event: Event) -> int:
     """Tell how many bytes an event takes while it is kept, roughly."""
+    if type(event) is Text and not event.logprobs:  # as nearly all are
+        return OVERHEAD + len(event.text)
     match event:
         case Text(text, logprobs):
             return OVERHEAD + len(text) + sum(map(len, logprobs))

@@ -35,7 +35,8 @@ class Pace:
         self._found: dict[int, tuple[float, float | None]] = {}  # by percent: since when, and what
 
     def add(self, seconds: float, now: float) -> None:
-        self._turn(now)
+        if now - self._began >= WINDOW:
+            self._turn(now)
         self._counts[bisect_left(BOUNDS, seconds)] += 1
 
     def percentile(self, percent: int, now: float) -> float | None:

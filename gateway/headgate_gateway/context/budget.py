@@ -3,7 +3,9 @@
 The sentences are OpenAI's: clients and their libraries look for "maximum context length".
 """
 
-from typing import Final, NamedTuple
+from typing import Final
+
+from msgspec import Struct
 
 from headgate_api.snapshot import ContextBody, ModelBody
 from headgate_gateway.refusals import Code, Refusal
@@ -16,7 +18,7 @@ SHARE: Final = 2
 half its context."""
 
 
-class Budget(NamedTuple):
+class Budget(Struct, frozen=True, gc=False):
     """Tokens of input. `most`: more are refused. `wanted`: what is left out makes room to here."""
 
     most: int

@@ -25,13 +25,12 @@ def plain(message: Message) -> dict[str, object]:
 
 def turns(messages: Sequence[Message]) -> list[tuple[str, str]]:
     """What the standard template knows of messages: role and text."""
-    return [
-        (
-            "system" if m.role == "developer" else m.role,
-            m.content if type(m.content) is str and m.content else m.text,
-        )
-        for m in messages
-    ]
+    told: list[tuple[str, str]] = []
+    for message in messages:
+        role, content = message.role, message.content
+        text = content if type(content) is str and content else message.text
+        told.append(("system" if role == "developer" else role, text))
+    return told
 
 
 def _call(call: ToolCall) -> dict[str, object]:

@@ -106,9 +106,9 @@ class Preparation:
             counter=self._counter(model) if counted or model.body.tokenizer else ESTIMATE,
             counts=counts,
         )
-        if self._at_once(asked, job, counted=counted):
-            return self._do(asked, job)
-        return asyncio.to_thread(self._do, asked, job)
+        if not self._at_once(asked, job, counted=counted):
+            return asyncio.to_thread(self._do, asked, job)
+        return self._chat(asked, job) if isinstance(asked, ChatRequest) else self._do(asked, job)
 
     def _counter(self, model: Model) -> Counter:
         named = model.body.tokenizer

@@ -6,7 +6,7 @@ so that the decoder checks them.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Final, Literal, TypeAlias, TypeVar
 
 import msgspec
@@ -48,9 +48,9 @@ class Asked(Struct, kw_only=True, forbid_unknown_fields=True):
         raise NotImplementedError
 
     @property
-    def schemas(self) -> list[Raw]:
+    def schemas(self) -> Sequence[Raw]:
         """JSON schemas in it. The decoder has only skipped them."""
-        return []
+        return ()
 
 
 class StreamOptions(Struct, forbid_unknown_fields=True, gc=False):

@@ -1,5 +1,6 @@
 """`POST /v1/chat/completions`: what a client may ask, and what is wrong with what it asked."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Any, Final, Literal, TypeAlias, get_args
 
@@ -152,7 +153,9 @@ class ChatRequest(Generation, kw_only=True):
         return told
 
     @property
-    def schemas(self) -> list[Raw]:
+    def schemas(self) -> Sequence[Raw]:
+        if self.tools is None and self.response_format is None:
+            return ()
         found = [tool.function.parameters for tool in self.tools] if self.tools else []
         if isinstance(self.response_format, SchemaFormat):
             found.append(self.response_format.json_schema.schema_)
@@ -162,7 +165,9 @@ class ChatRequest(Generation, kw_only=True):
     def special(self) -> str | None:
         if self.logprobs:
             return "logprobs"
-        return "reasoning_effort" if self.reasoning_effort is not None else super().special
+        if self.reasoning_effort is not None:
+            return "reasoning_effort"
+        return "logit_bias" if self.logit_bias else None
 
 
 NARROW: Final = {

@@ -17,9 +17,8 @@ class Parse:
     budget: ClassVar = 1.0
 
     def decide(self, request: Request) -> Verdict:
-        match SURFACES[request.head.path].read(request.body):
-            case Refusal() as refusal:
-                return refusal
-            case asked:
-                request.asked = asked
-                return PASS
+        found = SURFACES[request.head.path].read(request.body)
+        if isinstance(found, Refusal):
+            return found
+        request.asked = found
+        return PASS

@@ -66,10 +66,11 @@ class ChatWhole:
         self._calls: list[dict[str, Any]] = []
 
     def add(self, event: Event) -> None:
+        if isinstance(event, Text):  # as nearly all are
+            self._texts.append(event.text)
+            self._logprobs += event.logprobs
+            return
         match event:
-            case Text(text, logprobs):
-                self._texts.append(text)
-                self._logprobs += logprobs
             case Reasoning(text):
                 self._reasoning.append(text)
             case ToolCall():

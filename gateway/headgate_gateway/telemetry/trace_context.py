@@ -11,7 +11,8 @@ Source: https://www.w3.org/TR/trace-context-2/
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from math import ceil
 from random import Random
 from typing import Final
 
@@ -33,6 +34,7 @@ _MEMBER: Final = re.compile(
     rb"([a-z0-9][a-z0-9_\-*/@]{0,255})=[\x20-\x2b\x2d-\x3c\x3e-\x7e]{0,255}[\x21-\x2b\x2d-\x3c\x3e-\x7e]"
 )
 _RANDOM_BITS: Final = 56
+_RANDOM_MASK: Final = (1 << _RANDOM_BITS) - 1
 _chance: Final = Random()  # noqa: S311 - ids are no secrets
 
 
@@ -66,12 +68,16 @@ def new_span_id() -> int:
     return _chance.getrandbits(64) or 1
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Sampler:
     """Decides once, at the beginning: model servers are told, and hold to it."""
 
     ratio: float = 0.01  # of the traces that begin here
     follow: bool = True  # what a client decided holds for its request
+    _least: int = field(init=False)  # of the random bits of a trace that is sampled
+
+    def __post_init__(self) -> None:
+        self._least = ceil((1.0 - self.ratio) * (1 << _RANDOM_BITS))
 
     def begin(self, headers: Mapping[bytes, bytes]) -> Trace:
         """Go on with the client's trace, or begin a new one."""
@@ -94,8 +100,7 @@ class Sampler:
 
     def _sample(self, trace_id: int) -> int:
         """Decide by the trace's id: all gateways that see it come to the same answer."""
-        rest = trace_id & ((1 << _RANDOM_BITS) - 1)
-        return SAMPLED if rest >= (1.0 - self.ratio) * (1 << _RANDOM_BITS) else 0
+        return SAMPLED if trace_id & _RANDOM_MASK >= self._least else 0
 
 
 def _state(given: bytes) -> bytes:
