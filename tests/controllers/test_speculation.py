@@ -243,6 +243,18 @@ class TestARoute:
 
         assert HONORED in told(world.settle(world.apply("RoutingPolicy", "chat", said)))
 
+    def test_whose_targets_are_parts_of_one_model_is_told_of_each(self) -> None:
+        world = World()
+        world.apply("ModelDeployment", "llama", spec(PLAIN, FAST))
+        targets = [
+            {"modelRef": {"name": "llama"}, "variants": [name], "weight": weight}
+            for name, weight in (("fast", 20), ("plain", 80))
+        ]
+        said = policy("Single", route("only", targets=targets, speculative={}))
+        sentences = told(world.settle(world.apply("RoutingPolicy", "chat", said)))
+
+        assert any("mode Auto has no plain variant of llama" in each for each in sentences)
+
     def test_says_what_else_has_no_effect_first(self) -> None:
         world = World()
         world.apply("ModelDeployment", "llama", spec(PLAIN))

@@ -209,8 +209,8 @@ class Scheduler(Generic[Client]):
         room = min(stop for stop in stops if stop is not None and stop > sequence.sent)
         percent = self._settings.acceptance_percent if script.accept is None else script.accept
         sequence.drafted += self._model.draft_len
-        right = min(percent * sequence.drafted // 100 - sequence.accepted, self._model.draft_len)
-        right = min(right, room - sequence.sent - 1)
+        due = percent * sequence.drafted // 100 - sequence.accepted
+        right = min(due, self._model.draft_len, room - sequence.sent - 1)
         sequence.accepted += right
         return right
 
