@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from prometheus_client.exposition import generate_latest
+from structlog.testing import capture_logs
 
 from headgate_api.snapshot import DeadlineBody, Entry, HedgingBody
 from headgate_gateway.calls.events import Usage
@@ -15,6 +16,7 @@ from headgate_gateway.metrics import Metrics
 from headgate_gateway.request import Request
 from headgate_gateway.routing.tables import Tables
 from headgate_gateway.telemetry.in_flight import MOST, in_flight
+from headgate_gateway.telemetry.logs import with_request_id
 from headgate_gateway.telemetry.series import OTHER, Count, Family
 from headgate_gateway.telemetry.spans import Told, spans
 from headgate_gateway.timeline import Timeline
@@ -156,6 +158,38 @@ async def test_more_than_one_try_is_told_one_by_one(start: Start) -> None:
         (tried["pod"], tried["result"]) for tried in lines[0]["tries"]
     ]
     assert (2, "pod-2") == (lines[0]["attempts"], lines[0]["pod"])
+
+
+async def test_what_is_heard_on_a_connection_is_logged_of_the_request_that_uses_it(
+    start: Start,
+) -> None:
+    break_off = asyncio.Event()
+
+    async def breaking(connection: Connection) -> None:
+        await connection.begin()
+        await connection.event(text_output="Good", finish_reason="None")
+        await break_off.wait()
+        connection.reset()
+
+    running = await start(saying("Hi"))
+
+    async def ask_as(name: str) -> Recorded:
+        body = {"model": NAME, "stream": True, "messages": [{"role": "user", "content": "Hi"}]}
+        exchange = Recorded("POST", "/v1/chat/completions", KEY, json.dumps(body).encode())
+        exchange.id = name
+        await running.gateway.edge.handle(exchange)
+        return exchange
+
+    with capture_logs(processors=[with_request_id]) as lines:
+        await asyncio.create_task(ask_as("dials"))
+        running.upstreams[0].script = breaking
+        asking = asyncio.create_task(ask_as("uses"))
+        calls = running.gateway.inference.calls
+        await until(lambda: any(getattr(call, "_give", None) for call in calls))
+        break_off.set()
+        assert "upstream_lost" == (await asking).code
+
+    assert [("model server failed", "uses")] == [(line["event"], line["id"]) for line in lines]
 
 
 async def test_a_gateway_may_keep_no_log_of_requests(start: Start) -> None:

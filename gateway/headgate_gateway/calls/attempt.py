@@ -3,6 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextvars import Context
 from typing import Final
 
 from headgate_api.snapshot import Cohort, RetryOn
@@ -111,7 +112,8 @@ class Attempt:
             self._send(connection)
             return
         dialing = dial(self.pod.host, self.pod.port, connect_seconds)
-        self._dialing = asyncio.get_running_loop().create_task(dialing)
+        # Of no request: what others hear on this connection later must not be logged in our name.
+        self._dialing = asyncio.get_running_loop().create_task(dialing, context=Context())
         self._dialing.add_done_callback(self._dialed)
 
     def poll(self, now: float) -> Event | None:

@@ -427,7 +427,13 @@ class Call:
             return None  # a server may close a connection that rests: it costs no try, once
         if code not in FAULTLESS:
             attempt.record.ejected = self._pods.failed(attempt.pod, now, self._ask.outliers)
-        log.warning("model server failed", pod=attempt.pod.name, code=code, error=attempt.said)
+        log.warning(
+            "model server failed",
+            id=self._ask.id,  # it may be heard on a connection, which is of no request
+            pod=attempt.pod.name,
+            code=code,
+            error=attempt.said,
+        )
         self._refused.add(attempt.pod)
         if attempt.kind in COSTLY:
             self._spent.add(attempt.cohort.name)
