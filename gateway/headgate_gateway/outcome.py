@@ -70,6 +70,7 @@ class Teller:
     calibrations: Calibrations = field(default_factory=Calibrations)  # of estimates
     _waiting: deque[Ended] = field(default_factory=deque)
     _usual: Usual = field(init=False)
+    _loop: asyncio.AbstractEventLoop | None = None
 
     def __post_init__(self) -> None:
         self._usual = Usual(self.metrics, self.feedback)
@@ -77,7 +78,9 @@ class Teller:
     def tell(self, request: Request, call: Source | None, outcome: Outcome) -> None:
         """Tell about a request whose timeline has ended. `call`: it was to be served by a model."""
         if not self._waiting:
-            asyncio.get_running_loop().call_soon(self._tell_all)
+            if self._loop is None:
+                self._loop = asyncio.get_running_loop()  # a call of the kernel
+            self._loop.call_soon(self._tell_all)
         self._waiting.append((request, call, outcome))
 
     def _tell_all(self) -> None:

@@ -19,11 +19,11 @@ class Signal:
     For a task of asyncio's it is like a future that is new whenever it is awaited.
     """
 
-    __slots__ = ("_asyncio_future_blocking", "_cancelled", "_loop", "wakes")
+    __slots__ = ("_asyncio_future_blocking", "_cancelled", "wakes")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self) -> None:
+        # It does not ask for its loop before a task does: that takes a call of the kernel.
         self._asyncio_future_blocking = False
-        self._loop = loop
         self._cancelled: asyncio.CancelledError | None = None
         self.wakes: Callable[[], object] | None = None
         """Wakes who waits; None: nobody does."""
@@ -47,10 +47,10 @@ class Signal:
         self.fire()
 
     def get_loop(self) -> asyncio.AbstractEventLoop:
-        return self._loop
+        return asyncio.get_running_loop()
 
     def add_done_callback(self, wake: Callable[[Any], object], *, context: Context) -> None:
-        self.wakes = partial(self._loop.call_soon, wake, self, context=context)
+        self.wakes = partial(self.get_loop().call_soon, wake, self, context=context)
 
     def cancel(self, msg: object = None) -> bool:
         self._cancelled = asyncio.CancelledError(*(() if msg is None else (msg,)))

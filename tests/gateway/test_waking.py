@@ -20,7 +20,7 @@ class Seen(list[str]):
 
 
 def signal() -> Signal:
-    return Signal(asyncio.get_running_loop())
+    return Signal()
 
 
 async def test_work_runs_at_once_and_goes_on_in_the_turn_in_which_it_is_woken() -> None:

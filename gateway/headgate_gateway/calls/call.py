@@ -137,7 +137,7 @@ class Call:
         self._allowance = ask.allowance
         self._timeline = timeline
         self._clock = backends.clock
-        self._news = Signal(asyncio.get_running_loop())
+        self._news = Signal()
         self._alarms = alarms = backends.alarms
         alarms.clocks.add(self)
         self.rings_at = inf

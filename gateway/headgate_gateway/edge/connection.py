@@ -88,7 +88,7 @@ class Connection(asyncio.Protocol):
             self._transport.pause_reading()
 
     def pause_writing(self) -> None:
-        self.full = Signal(self._loop)
+        self.full = Signal()
 
     def resume_writing(self) -> None:
         room, self.full = self.full, None

@@ -19,6 +19,7 @@ class Resting:
     def __init__(self) -> None:
         self._connections: list[Upstream] = []
         self._timer: asyncio.TimerHandle | None = None  # set while there may be any
+        self._loop: asyncio.AbstractEventLoop  # once there were
 
     def __len__(self) -> int:
         return len(self._connections)
@@ -36,12 +37,12 @@ class Resting:
         if len(self._connections) >= MOST:
             connection.close()
             return
-        loop = asyncio.get_running_loop()
-        connection.on_lost = self._forget
-        connection.rests_since = loop.time()
-        self._connections.append(connection)
         if self._timer is None:
-            self._timer = loop.call_later(LONGEST, self._retire)
+            self._loop = asyncio.get_running_loop()  # a call of the kernel
+            self._timer = self._loop.call_later(LONGEST, self._retire)
+        connection.on_lost = self._forget
+        connection.rests_since = self._loop.time()
+        self._connections.append(connection)
 
     def close(self) -> None:
         """Close all."""
@@ -54,8 +55,7 @@ class Resting:
 
     def _retire(self) -> None:
         """Close those that have rested for too long, and come back for the next one."""
-        loop = asyncio.get_running_loop()
-        now = loop.time()
+        now = self._loop.time()
         late = [one for one in self._connections if one.rests_since + LONGEST <= now]
         self._connections = self._connections[len(late) :]
         for connection in late:
@@ -63,7 +63,7 @@ class Resting:
         self._timer = None
         if self._connections:
             due = self._connections[0].rests_since + LONGEST
-            self._timer = loop.call_at(due, self._retire)
+            self._timer = self._loop.call_at(due, self._retire)
 
     def _forget(self, connection: Upstream) -> None:
         if connection in self._connections:
