@@ -4,6 +4,7 @@ import json
 import logging
 import os
 from collections.abc import Iterator
+from contextvars import ContextVar
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,16 @@ def test_our_own_and_a_library_s_lines_look_alike(told: tuple[logs.Lines, int]) 
     assert {"event": "request"} == request
     assert ours["time"].endswith("Z")
     assert 0 == logs.lost()
+
+
+def test_a_line_that_names_its_request_keeps_it_wherever_it_is_written(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    context = ContextVar("request_id", default="of the context")
+    monkeypatch.setattr(logs, "REQUEST_ID", context)
+
+    assert {"id": "its own"} == logs.with_request_id(None, "", {"id": "its own"})
+    assert {"id": "of the context"} == logs.with_request_id(None, "", {})
 
 
 def test_without_a_configured_log_lines_go_to_standard_output(

@@ -45,9 +45,12 @@ def configure_logs(fd: int | None = None) -> Lines:
 def with_request_id(
     _logger: object, _method: str, event: MutableMapping[str, Any]
 ) -> MutableMapping[str, Any]:
-    """Name the request in whose work something is logged. A processor, as structlog has them."""
+    """Name the request in whose work something is logged, if that does not name one itself.
+
+    A processor, as structlog has them.
+    """
     if (request_id := REQUEST_ID.get()) is not None:
-        event["id"] = request_id
+        event.setdefault("id", request_id)
     return event
 
 
