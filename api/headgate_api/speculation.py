@@ -33,8 +33,8 @@ class SpeculativeDecoding(ApiModel):
 
     type: Literal["eagle3", "mtp", "ngram", "draft-target"]
     """Who guesses. `eagle3`: a head trained for the model. `draft-target`: a small model of the
-    same vocabulary. `mtp`: layers of the checkpoint itself. `ngram`: the prompt, where the answer
-    repeats it."""
+    same vocabulary. `mtp`: layers of the checkpoint itself. `ngram`: earlier text of the prompt and
+    the answer, where it repeats itself."""
     max_draft_tokens: Annotated[int, Field(ge=1, le=32)] = 3
     """Tokens that are guessed at a time, at most."""
     draft: Source | None = None
