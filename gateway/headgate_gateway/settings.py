@@ -1,6 +1,6 @@
 """Settings of a gateway process: read once, before anything listens. Policy lives in snapshots.
 
-Read by msgspec, which is here anyway: pydantic would stay in memory with 10 MiB for this alone.
+Read by msgspec, which is here anyway: pydantic would stay in memory for this alone.
 """
 
 import os

@@ -103,7 +103,7 @@ def _pod_spec(
             *(t.model_dump(by_alias=True, exclude_none=True) for t in pod.tolerations),
         ],
         "containers": [_container(mdep, variant, server, location, default_image)],
-        "volumes": _volumes(str(runtime.shm_size), claims(variant)),
+        "volumes": _volumes(str(runtime.shm_size), variant),
     }
     if needed := terms(variant):
         spec["affinity"] = {
@@ -199,14 +199,14 @@ def _probes(mdep: ModelDeployment, server: Server) -> dict[str, Any]:
     }
 
 
-def _volumes(shm_size: str, claims: Mapping[str, str]) -> list[dict[str, Any]]:
+def _volumes(shm_size: str, variant: Variant) -> list[dict[str, Any]]:
     shm = {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": shm_size}}
     mounted = [
         {
             "name": where.strip("/"),
             "persistentVolumeClaim": {"claimName": claim, "readOnly": True},
         }
-        for where, claim in claims.items()
+        for where, claim in claims(variant).items()
     ]
     return [shm, *mounted]
 

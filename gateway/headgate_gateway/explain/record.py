@@ -1,8 +1,8 @@
 """What is kept of a request that has ended, so that it can be explained later.
 
 Bytes and numbers, and no object of the request's own: nothing of it stays alive. That is also what
-costs least. The log's line has been made anyway, and each takes 1 KB and gives the
-garbage collector next to nothing to walk through; the objects behind it would take 2 KB.
+costs least. The log's line has been made anyway. A record takes 1 KB and gives the garbage
+collector next to nothing to walk through; the objects behind it would take 2 KB.
 """
 
 from collections.abc import Mapping
