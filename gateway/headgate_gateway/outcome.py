@@ -249,7 +249,7 @@ def facts_of(request: Request, outcome: Outcome, timeline: Timeline, seconds: fl
         level="info",
         time=datetime.now(UTC),
         id=request.id,
-        trace_id=f"{request.trace.trace_id:032x}",
+        trace_id=request.trace.hex,
         status=outcome.status,
         code=outcome.code or OK,
         duration_s=int(seconds * 1e4) / 1e4,

@@ -129,7 +129,7 @@ class Usual:
         return (
             f'{{"event":"request","level":"info","time":"{self._stamp}'
             f'.{_TWO[us // 10_000]}{_TWO[us // 100 % 100]}{_TWO[us % 100]}Z","id":"{request.id}",'
-            f'"trace_id":"{request.trace.trace_id:032x}",{kind.common},"duration_s":{_decimal(whole)},'
+            f'"trace_id":"{request.trace.hex}",{kind.common},"duration_s":{_decimal(whole)},'
             f'"pod":"{attempt.pod}","first_token_s":{_decimal(floor(1e4 * first))},'
             f'"input_tokens":{usage.input_tokens},"output_tokens":{usage.output_tokens},{more}'
             f'"stages_ms":{{{timeline.listed()}}},'
