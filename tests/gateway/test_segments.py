@@ -355,3 +355,11 @@ def test_with_boundary_token_every_piece_goes_as_it_comes() -> None:
     assert inf == pieces.due
     assert [] == pieces.stop()
     assert "\n```\n" == pieces.close
+
+
+def test_with_boundary_token_open_code_is_known_after_any_number_of_pieces() -> None:
+    pieces = segmenter(StreamingBody(boundary="Token"))
+    for text in ("```py\n", *["x = 1\n"] * 200):
+        pieces.feed(Text(text), 0.0)
+
+    assert "```\n" == pieces.close

@@ -10,6 +10,7 @@ from msgspec import structs
 
 from headgate_api.snapshot import DeadlineBody, RetryBody, RouteRule, StreamingBody, TenantBody
 from headgate_gateway.calls.adapter import Form, Sampling
+from headgate_gateway.calls.events import Text
 from headgate_gateway.calls.source import Source
 from headgate_gateway.edge.chat_request import ChatRequest, read_chat_request
 from headgate_gateway.edge.exchange import Head
@@ -20,6 +21,7 @@ from headgate_gateway.streaming.bodies import Names
 from headgate_gateway.streaming.chat import ChatStream
 from headgate_gateway.streaming.continued import Continued
 from headgate_gateway.streaming.segmented import Segmented
+from headgate_gateway.streaming.watch import Watch
 from headgate_gateway.timeline import Timeline
 
 from .conftest import NAME, api_key
@@ -122,6 +124,14 @@ async def test_text_goes_sentence_by_sentence_or_once_it_was_held_for_long_enoug
     gaps, longest = told.outcome.watch.gaps, told.outcome.watch.longest
     assert longest is not None
     assert (2, 0.8, 0.6) == (sum(gaps.counts), round(gaps.total, 3), round(longest, 3))
+
+
+def test_each_gap_between_segments_is_counted_once() -> None:
+    watch = Watch()
+    for second in range(200):
+        watch.given(Text("word "), float(second))
+
+    assert [(199, 199.0)] * 2 == [(sum(watch.gaps.counts), watch.gaps.total) for _ in range(2)]
 
 
 @virtual

@@ -170,6 +170,12 @@ class Attempt:
                 self._stops.send(self.pod, stop)
 
     @property
+    def ready(self) -> bool:
+        """Whether `poll` has something to say, as far as a connection in mid-answer tells."""
+        connection = self._connection
+        return bool(self._events) or (connection is not None and connection.fresh)
+
+    @property
     def holding(self) -> bool:
         """Whether the answer has begun, although nothing of it may be given yet."""
         return self._reader.holding

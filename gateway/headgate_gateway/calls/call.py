@@ -241,6 +241,8 @@ class Call:
                 if type(event) is not Text or not give(event):
                     self._kept = event
                     break
+                if self._running and not self._running[0].ready:
+                    return  # as nearly always: to ask again costs more than to look
         except Exception as error:  # noqa: BLE001 - raised again where it is told
             self._kept = error
         news.fire()

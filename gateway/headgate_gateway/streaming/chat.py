@@ -19,6 +19,8 @@ class ChatStream:
         # {"id":...,"choices":[{"index":0,"delta": | ... | ,"finish_reason":...}]}
         self._delta = frame.start + b'{"index":0,"delta":'
         self._open = b',"logprobs":null,"finish_reason":null}]' + frame.close
+        # The same around text.
+        self._before, self._behind = self._delta + b'{"content":', b"}" + self._open
 
     def opening(self) -> bytes:
         return b'%s{"role":"assistant","content":"","refusal":null}%s' % (self._delta, self._open)
@@ -27,7 +29,7 @@ class ChatStream:
         if isinstance(event, Text):  # as nearly all are
             if event.logprobs:
                 return self._with_logprobs(event)
-            return b'%s{"content":%s}%s' % (self._delta, encode(event.text), self._open)
+            return self._before + encode(event.text) + self._behind
         match event:
             case Reasoning(text):
                 return b'%s{"reasoning_content":%s}%s' % (self._delta, encode(text), self._open)

@@ -37,6 +37,8 @@ before a tool's call or before reasoning."""
 SETTLED: Final = 0.015
 """s of silence behind what looks like a sentence's end that say that it is one. Models write the
 space behind it together with the next word."""
+AT_ONCE: Final = 64
+"""Pieces that are searched for code together, where nothing is held."""
 NOTHING: Final[tuple[Event, ...]] = ()
 _VISIBLE: Final = re.compile(r"\S")
 _NEVER: Final = re.compile(r"(?!)")
@@ -341,10 +343,27 @@ class Segmenter:
 class Pieces(Segmenter):
     """Holds nothing: each piece of text goes as it comes. It still knows of open blocks of code."""
 
+    __slots__ = ("_given",)
+
+    def __init__(self, how: StreamingBody) -> None:
+        super().__init__(how)
+        self._given: list[str] = []  # pieces that were not searched for them yet
+
     def feed(self, event: Event, now: float) -> Sequence[Event]:
-        if isinstance(event, Text):
-            self._fences.feed(event.text)
+        if type(event) is Text:
+            self._given.append(event.text)
+            if len(self._given) == AT_ONCE:
+                self._search()
         return (event,)
+
+    @property
+    def close(self) -> str:
+        self._search()
+        return super().close
+
+    def _search(self) -> None:
+        self._fences.feed("".join(self._given))
+        self._given.clear()
 
 
 def segmenter(how: StreamingBody) -> Segmenter:
