@@ -7,7 +7,6 @@ measured), and they know nothing of our kinds. In a pod it is not loaded at all:
 Every object that comes out of this package has `apiVersion` and `kind`, and no managedFields.
 """
 
-import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from types import MappingProxyType
@@ -18,17 +17,10 @@ from urllib.request import getproxies
 import aiohttp
 import msgspec
 
-from headgate_api.errors import (
-    Conflict,
-    Forbidden,
-    HeadgateError,
-    Invalid,
-    NotFound,
-    TerminalError,
-    Unavailable,
-)
+from headgate_api.errors import Conflict, HeadgateError, NotFound, TerminalError, Unavailable
 from headgate_kube import configuration
 from headgate_kube.configuration import Settings
+from headgate_kube.failures import failure, status_of
 from headgate_kube.resources import BY_KIND, PODS, SERVICE_ACCOUNTS, Resource
 
 Object: TypeAlias = dict[str, Any]
@@ -41,20 +33,7 @@ WATCH_TIMEOUT: Final = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_re
 """The server ends a stream when its time is up; one that is silent for longer is dead."""
 LONGEST_EVENT: Final = 2 * 1024 * 1024
 """Bytes of one line of a watch: the largest object that etcd takes, and more."""
-LATER: Final = frozenset({401, 408, 429, 500, 502, 503, 504})
-"""Statuses that another try may cure; 401 because tokens rotate."""
-BAD_PATCH: Final = "failed to create typed patch object"
-"""How the server says, as a 500, that an applied manifest has a field that its kind lacks."""
 METADATA: Final = "application/json;as=PartialObjectMetadata{};g=meta.k8s.io;v=v1"
-
-
-class Expired(Unavailable):
-    """The resource version or the page is too old for the server. List again."""
-
-
-MEANING: Final[Mapping[int, type[HeadgateError]]] = MappingProxyType(
-    {403: Forbidden, 404: NotFound, 409: Conflict, 410: Expired}
-)
 
 
 class Client:
@@ -62,7 +41,7 @@ class Client:
 
     def __init__(self, settings: Settings, *, user_agent: str) -> None:
         self.settings = settings
-        self._tls = _tls(settings)
+        self._tls = configuration.tls(settings)
         self._agent = user_agent
         self._session: aiohttp.ClientSession | None = None
 
@@ -255,16 +234,16 @@ class Client:
         accept = METADATA.format("") if metadata_only else "application/json"
         path = resource.path(namespace)
         async with self._answer("GET", path, query, accept=accept, timeout=WATCH_TIMEOUT) as answer:
-            failure: HeadgateError | None = None
+            failed: HeadgateError | None = None
             async for line in answer.content:
                 event = msgspec.json.decode(line)
                 if event["type"] != "ERROR":
                     yield event["type"], tidy(resource, event["object"])
                     continue
                 # The server ends the stream now. Reading to the end keeps the connection.
-                failure = _error(event["object"].get("code", 500), event["object"], None)
-        if failure is not None:
-            raise failure
+                failed = failure(event["object"].get("code", 500), event["object"], None)
+        if failed is not None:
+            raise failed
 
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:
@@ -342,9 +321,8 @@ class Client:
                 proxy_headers=self.settings.proxy_headers,
             ) as answer:
                 if answer.status >= 400:
-                    raise _error(
-                        answer.status, await _status(answer), answer.headers.get("Retry-After")
-                    )
+                    status = await status_of(answer)
+                    raise failure(answer.status, status, answer.headers.get("Retry-After"))
                 yield answer
         except (aiohttp.ClientError, TimeoutError, ValueError, msgspec.DecodeError) as error:
             # DecodeError: the answer was cut in the middle of its JSON.
@@ -352,40 +330,8 @@ class Client:
             raise Unavailable(f"{method} {path}: no answer from the API server: {what}") from error
 
 
-def _tls(settings: Settings) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=settings.ssl_ca_cert, cadata=settings.ca_cert_data)
-    if settings.cert_file:
-        context.load_cert_chain(settings.cert_file, settings.key_file)
-    if not settings.verify_ssl:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    if settings.disable_strict_ssl_verification:
-        context.verify_flags &= ~ssl.VERIFY_X509_STRICT
-    return context
-
-
 def tidy(resource: Resource, item: Object) -> Object:
     """Name the kind, which items of a list and metadata-only objects lack, and drop noise."""
     item["apiVersion"], item["kind"] = resource.api_version, resource.kind
     item.get("metadata", {}).pop("managedFields", None)
     return item
-
-
-async def _status(answer: aiohttp.ClientResponse) -> Object:
-    """Read the error's body; what is not JSON (a proxy's page) becomes the message."""
-    text = await answer.text(errors="replace")
-    try:
-        found = msgspec.json.decode(text)
-    except msgspec.DecodeError:
-        found = None
-    return found if isinstance(found, dict) else {"message": text[:200]}
-
-
-def _error(code: int, status: Object, retry_after: str | None) -> HeadgateError:
-    message = status.get("message") or f"the API server answered {code}"
-    if (kind := MEANING.get(code)) is not None:
-        return kind(message)
-    if code in LATER and not message.startswith(BAD_PATCH):
-        given = (status.get("details") or {}).get("retryAfterSeconds") or retry_after
-        return Unavailable(message, after=float(given) if given else None)
-    return Invalid(message)

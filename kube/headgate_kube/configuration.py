@@ -1,6 +1,7 @@
 """Where the API server is and how we prove who we are."""
 
 import os
+import ssl
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
@@ -45,3 +46,16 @@ async def load(kubeconfig: str | None = None, context: str | None = None) -> Set
     from headgate_kube import kubeconfigs  # noqa: PLC0415
 
     return await kubeconfigs.load(file or str(Path.home() / ".kube" / "config"), context)
+
+
+def tls(settings: Settings) -> ssl.SSLContext:
+    """Prepare connections. `OSError`: a certificate or a key cannot be read."""
+    context = ssl.create_default_context(cafile=settings.ssl_ca_cert, cadata=settings.ca_cert_data)
+    if settings.cert_file:
+        context.load_cert_chain(settings.cert_file, settings.key_file)
+    if not settings.verify_ssl:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    if settings.disable_strict_ssl_verification:
+        context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    return context

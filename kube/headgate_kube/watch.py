@@ -15,7 +15,8 @@ from typing import Final, TypeAlias
 import structlog
 
 from headgate_api.errors import Forbidden, HeadgateError
-from headgate_kube.client import Client, Expired, Object
+from headgate_kube.client import Client, Object
+from headgate_kube.failures import Expired
 from headgate_kube.resources import Resource
 
 log = structlog.get_logger(__name__)

@@ -18,7 +18,8 @@ from headgate_api.errors import (
 )
 from headgate_cluster.light import LightCluster
 from headgate_kube import client as module
-from headgate_kube.client import Client, Expired, Object
+from headgate_kube.client import Client, Object
+from headgate_kube.failures import Expired
 from headgate_kube.resources import (
     CONFIG_MAPS,
     EVENTS,
