@@ -6,6 +6,7 @@ import re
 import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -336,6 +337,49 @@ class TestReading:
 
         assert 1 == code
         assert said[0].startswith(f"{file}:3: not YAML: ")
+
+    @pytest.mark.parametrize(
+        ("config", "line", "said"),
+        [
+            ("{a: .nan}", 9, "engine.config.a: Invalid value: nan: JSON has no such number"),
+            ("[{a: -.inf}]", 9, "engine.config[0].a: Invalid value: -inf: JSON has no such number"),
+            ("{a: 9223372036854775808}", 9, "9223372036854775808: more than 64 bits"),
+            ("{a: !!binary aGk=}", 9, "not YAML: could not determine a constructor for the tag"),
+            ("{a: !!set {b, c}}", 9, "not YAML: could not determine a constructor for the tag"),
+            ("&a {b: *a}", 1, "nested more than 100 levels deep, or an alias stands within its"),
+            ("[" * 3000 + "]" * 3000, 1, "nested more than 100 levels deep"),
+            (
+                "[&a [1, 1, 1, 1, 1, 1, 1, 1]"
+                + "".join(f", &{b} [{', '.join([f'*{a}'] * 8)}]" for a, b in pairwise("abcdef"))
+                + "]",
+                1,
+                "its aliases stand for too much; write out what they mean",
+            ),
+        ],
+    )
+    def test_finds_what_no_api_server_could_be_given(
+        self, config: str, line: int, said: str, tmp_path: Path, capsys: Any
+    ) -> None:
+        file = write(
+            tmp_path, MODEL.removeprefix("---\n") + f"      engine:\n        config: {config}\n"
+        )
+
+        code, (finding, count) = validate(capsys, file)
+
+        assert (1, True) == (code, count.endswith("1 findings"))
+        assert finding.startswith(f"{file}:{line}: ")
+        assert said in finding
+
+    def test_reads_numbers_as_json_has_them(self, tmp_path: Path, capsys: Any) -> None:
+        rule = ROUTE + "      generation: {caps: {temperature: 8e-1, maxOutputTokens: 1e3}}\n"
+
+        assert (0, ["2 objects, 0 findings"]) == validate(capsys, write(tmp_path, MODEL + rule))
+
+    def test_names_a_link_to_nothing(self, tmp_path: Path, capsys: Any) -> None:
+        (tmp_path / "policy.yaml").symlink_to(tmp_path / "gone")
+
+        assert 1 == main(["validate", str(tmp_path)])
+        assert "policy.yaml is a link to nothing" in capsys.readouterr().err
 
     def test_takes_lists_anchors_and_what_looks_like_a_date(
         self, tmp_path: Path, capsys: Any

@@ -5,6 +5,7 @@ refuses in silence or not at all, a key that stands twice, is a finding here: th
 and the first may have been a limit.
 """
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path as FilePath
@@ -17,17 +18,31 @@ from headgate_cli.manifests.findings import Fault, Finding, field_of, steps_of
 from headgate_controllers.contract import Key
 
 DEFAULT_NAMESPACE: Final = "default"
+DEEPEST: Final = 100
+"""Levels of a document. Kubernetes' own objects have less than 20."""
+EXPANSION: Final = 100
+"""Values for each character of a file, beyond which only aliases can have made them."""
+_TAG: Final = "tag:yaml.org,2002:"
 Manifest: TypeAlias = dict[str, Any]
 
 
 class _Loader(yaml.CSafeLoader):
-    """YAML as JSON knows it: what looks like a date stays a string."""
+    """YAML as JSON knows it: no sets and no bytes, and what looks like a date stays a string."""
 
 
 _Loader.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith(":timestamp")]
     for first, resolvers in yaml.CSafeLoader.yaml_implicit_resolvers.items()
 }
+_Loader.yaml_constructors = {
+    tag: constructor
+    for tag, constructor in yaml.CSafeLoader.yaml_constructors.items()
+    if tag not in {_TAG + name for name in ("binary", "set", "omap", "pairs", "timestamp")}
+}
+# PyYAML wants a dot in a number with an exponent; JSON and kubectl do not.
+_Loader.add_implicit_resolver(
+    _TAG + "float", re.compile(r"[-+]?\d+[eE][-+]?\d+$"), list("-+0123456789")
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +107,10 @@ def read(paths: Iterable[FilePath]) -> tuple[list[Object], list[Finding]]:
         try:
             text = path.read_text(encoding="utf-8")
             for node in yaml.compose_all(text, _Loader):
-                _collect(node, str(path), objects, findings)
+                if said := _overgrown(node, EXPANSION * len(text)):
+                    findings.append(_bare(str(path), node.start_mark.line + 1, said))
+                else:
+                    _collect(node, str(path), objects, findings)
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             line = 1 if mark is None else mark.line + 1
@@ -100,6 +118,25 @@ def read(paths: Iterable[FilePath]) -> tuple[list[Object], list[Finding]]:
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             findings.append(_bare(str(path), 1, f"cannot be read: {error}"))
     return objects, findings
+
+
+def _overgrown(root: yaml.Node, most: int) -> str:
+    """Say what makes a document too much to be looked at. Empty: nothing does."""
+    waiting, count = [(root, 1)], 0
+    while waiting:
+        node, depth = waiting.pop()
+        count += 1
+        if depth > DEEPEST:
+            return (
+                f"nested more than {DEEPEST} levels deep, or an alias stands within its own anchor"
+            )
+        if count > most:
+            return "its aliases stand for too much; write out what they mean"
+        if isinstance(node, yaml.SequenceNode):
+            waiting += ((item, depth + 1) for item in node.value)
+        elif isinstance(node, yaml.MappingNode):
+            waiting += ((each, depth + 1) for entry in node.value for each in entry)
+    return ""
 
 
 def _collect(

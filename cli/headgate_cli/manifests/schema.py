@@ -6,6 +6,7 @@ field names, rules), and would say the rest in other words than `kubectl apply` 
 
 import copy
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping
 from datetime import datetime
@@ -19,6 +20,7 @@ Schema: TypeAlias = Mapping[str, Any]
 
 FREE: Final = frozenset({"apiVersion", "kind", "metadata", "status"})
 """Fields of an object that are Kubernetes' own, or not the author's."""
+LARGEST: Final = 2**63 - 1
 _TYPES: Final[Mapping[str, tuple[type, ...]]] = {
     "object": (dict,),
     "array": (list,),
@@ -32,7 +34,7 @@ _TYPES: Final[Mapping[str, tuple[type, ...]]] = {
 def check(schema: Schema, manifest: Mapping[str, Any]) -> list[Fault]:
     """Find what the API server would refuse. `manifest` gets the defaults that it would write."""
     kept = {name: value for name, value in manifest.items() if name not in FREE}
-    faults = [*_unknown(schema, {**kept, "metadata": {}}, ())]
+    faults = [*_unknown(schema, {**kept, "metadata": {}}, ()), *_no_numbers(kept, ())]
     if faults:
         return faults
     fill(schema, manifest)
@@ -74,6 +76,23 @@ def _unknown(schema: Schema, value: Any, path: Path) -> Iterator[Fault]:
                 yield Fault((*path, name), f"unknown field; there are {known}")
     for inner, item, step in _parts(schema, value):
         yield from _unknown(inner, item, (*path, step))
+
+
+def _no_numbers(value: Any, path: Path) -> Iterator[Fault]:
+    """Find numbers that YAML has and a manifest cannot: an API server takes JSON."""
+    match value:
+        case dict():
+            for name, inner in value.items():
+                yield from _no_numbers(inner, (*path, name))
+        case list():
+            for index, item in enumerate(value):
+                yield from _no_numbers(item, (*path, index))
+        case float() if not math.isfinite(value):
+            yield Fault(path, f"Invalid value: {value}: JSON has no such number")
+        case int() if not -LARGEST <= value <= LARGEST:
+            yield Fault(path, f"Invalid value: {value}: more than 64 bits")
+        case _:
+            pass
 
 
 def _misfits(schema: Schema, value: Any, path: Path) -> Iterator[Fault]:
