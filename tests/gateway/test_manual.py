@@ -1,18 +1,22 @@
-"""docs/errors.md and docs/gateway.md say what the code does."""
+"""docs/errors.md, docs/gateway.md and docs/speculation.md say what the code does."""
 
 import ast
 import inspect
 import itertools
 import re
+from typing import get_args
 
 import msgspec
 
 from headgate_cluster.files import TREE
+from headgate_gateway.explain.speculation import WHY
 from headgate_gateway.refusals import Code
+from headgate_gateway.routing.decision import Barred, Dealt, Routed
 from headgate_gateway.settings import Settings
 
 ERRORS = (TREE / "docs" / "errors.md").read_text()
 GATEWAY = (TREE / "docs" / "gateway.md").read_text()
+SPECULATION = (TREE / "docs" / "speculation.md").read_text()
 
 
 def test_the_manual_explains_every_reason_code_and_no_other() -> None:
@@ -44,3 +48,12 @@ def described() -> dict[str, str]:
         for field, text in itertools.pairwise(body.body)
         if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr)
     }
+
+
+def test_the_manual_and_explanations_know_every_reason_of_speculation() -> None:
+    reasons = {*get_args(Barred), *get_args(Dealt), "absent"}
+    told = SPECULATION.partition("## What is told")[2]
+    cells = re.findall(r"^\| (`[^|]+`) \| [^|]", told, re.MULTILINE)
+
+    assert sorted(reasons | {*get_args(Routed)}) == sorted(re.findall(r"\w+", " ".join(cells)))
+    assert reasons == WHY.keys()
