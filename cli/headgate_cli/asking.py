@@ -16,6 +16,7 @@ from headgate_kube.resources import PODS
 
 TOKEN: Final = "HEADGATE_TOKEN"  # noqa: S105 - the name of a variable
 TIMEOUT: Final = 10.0  # s
+PORT: Final = "is it the admin port of a gateway?"
 ELSEWHERE: Final = "is not of this gateway"
 """What a gateway says of another one's request."""
 
@@ -36,15 +37,19 @@ def gateway(url: str, request_id: str, *, words: bool) -> str:
     try:
         # Straight there: it is on this machine, or at the end of a port-forward.
         with build_opener(ProxyHandler({})).open(request, timeout=TIMEOUT) as answer:
+            if answer.headers.get_content_type() != headers["Accept"]:
+                raise TerminalError(f"{url} answers, but not with an explanation; {PORT}")
             said: bytes = answer.read()
     except HTTPError as error:
         with error:
-            why = error.read(1000).decode(errors="replace").strip()
+            plain = error.headers.get_content_type() == "text/plain"  # as a gateway gives reasons
+            why = error.read(1000).decode(errors="replace").strip() if plain else ""
         hint = f"; its token goes into {TOKEN}" if error.code in (401, 403) else ""
-        raise TerminalError(f"{url}: {why or error.reason}{hint}") from error
+        why = why or f"{error.code} {error.reason}; {PORT}"
+        raise TerminalError(f"{url}: {why}{hint}") from error
     except (URLError, HTTPException, OSError) as error:
         reason = error.reason if isinstance(error, URLError) else error
-        raise TerminalError(f"{url} gives no answer: {reason}; is it an admin port?") from error
+        raise TerminalError(f"{url} gives no answer: {reason}; {PORT}") from error
     return said.decode()
 
 

@@ -112,7 +112,7 @@ def application(
             report("/feedback", feedback.body),
             report(REQUESTS, requests),
             # Who may see all requests may see each: no right names an id.
-            Route(f"{REQUESTS}/{{id}}", guarded(explanation, REQUESTS)),
+            Route(f"{REQUESTS}/{{id:path}}", guarded(explanation, REQUESTS)),
         ]
     )
 

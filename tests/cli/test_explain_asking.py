@@ -57,6 +57,20 @@ async def test_a_local_gateway_explains_what_it_has_answered(
         assert (1, "") == (code, out)
         assert "Request another-1 is not of this gateway: its ids begin " in err
 
+        code, out, err = await explain("no/id?at=all")
+        assert (1, "") == (code, out)
+        assert "Request no/id?at=all is not of this gateway: its ids begin " in err
+
+        assert 1 == await asyncio.to_thread(main, ["explain", name, "--gateway", served.url])
+        said = f"{served.url}: 404 Not Found; is it the admin port of a gateway?"
+        assert said in capsys.readouterr().err
+
+        metrics = f"{served.admin}/metrics?of="
+        assert 1 == await asyncio.to_thread(
+            main, ["explain", name, "-o", "json", "--gateway", metrics]
+        )
+        assert "answers, but not with an explanation; " in capsys.readouterr().err
+
 
 @pytest.mark.parametrize(
     ("url", "said"),

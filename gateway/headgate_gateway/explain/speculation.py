@@ -26,6 +26,8 @@ def pool(found: Speculation) -> str:
 
     >>> pool(Speculation(pool="plain", outcome="shadow", reason="share"))
     'to plain pods by Shadow; Auto: to pods that guess ahead (it is of the share that goes there)'
+    >>> pool(Speculation(pool="plain", outcome="plain", reason="rest", benefit_percent=-7))
+    'to plain pods (it is beyond the share that goes to others; they took 7 % more time per token)'
     """
     other = PODS["plain" if found.pool == "speculative" else "speculative"]
     match found.outcome:
@@ -38,6 +40,7 @@ def pool(found: Speculation) -> str:
     known = [WHY[found.reason]]
     if found.acceptance_percent is not None:
         known.append(f"{found.acceptance_percent} % of the guesses were right")
-    if found.benefit_percent is not None:
-        known.append(f"they saved {found.benefit_percent} % of the time per token")
+    if (saved := found.benefit_percent) is not None:
+        slower = f"they took {-saved} % more time per token"
+        known.append(slower if saved < 0 else f"they saved {saved} % of the time per token")
     return f"{to} ({'; '.join(known)})"
