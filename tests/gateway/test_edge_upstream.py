@@ -225,7 +225,7 @@ async def test_a_connection_that_rests_for_long_is_closed(monkeypatch: pytest.Mo
     monkeypatch.setattr(resting, "LONGEST", 0.02)
     pod = a_pod()
     first, second = rested(pod), rested(pod)
-    pod._resting._connections[1].rests_since += 0.02
+    pod._resting._connections[1].rests_since += 0.5
     await until(lambda: first.aborted)
     assert not second.aborted
     await until(lambda: second.aborted)

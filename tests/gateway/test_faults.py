@@ -35,7 +35,7 @@ Start: TypeAlias = Callable[..., Awaitable[Running]]
 Faulty: TypeAlias = Callable[[Sequence[bytes]], Script]
 """Makes a script of the events of a good answer."""
 STRICT = relaxed(
-    deadlines=DeadlineBody(first_segment=0.1, idle_token=0.1),
+    deadlines=DeadlineBody(first_segment=0.25, idle_token=0.25),
     retries=RetryBody(backoff_base=0.001, backoff_max=0.001),
 )
 
@@ -82,7 +82,7 @@ LOST, INVALID, ERROR = "upstream_lost", "upstream_invalid", "upstream_error"
 LATE, OVER = "upstream_timeout", "deadline_exceeded"
 BUSY, DOWN = "upstream_overloaded", "upstream_unavailable"
 HUGE = 1_100_000 * b"x"
-SOON = {"x_request_timeout_ms": "300"}
+SOON = {"x_request_timeout_ms": "800"}
 SOMETIME = {"x_request_timeout_ms": "5000"}
 
 MATRIX = {
