@@ -5,7 +5,7 @@ histograms, `Server-Timing` and the access log are made of these numbers afterwa
 """
 
 from functools import cache
-from itertools import accumulate, chain
+from itertools import accumulate
 from math import floor
 from typing import Final
 
@@ -68,7 +68,7 @@ class Timeline(Struct):
     left: float | None = None
     """When the client was seen to have left, before its answer was complete."""
     ended: float | None = None
-    _written: list[str] = []
+    _written: tuple[str, ...] = ()
 
     @property
     def stages(self) -> list[tuple[str, float]]:
@@ -86,43 +86,35 @@ class Timeline(Struct):
         self.names += (name,)
         self.end(now)
 
-    def written(self) -> list[str]:
+    def written(self) -> tuple[str, ...]:
         """Write down in ms how long its stages took, once: it is told twice, and numbers take long.
 
         Who looks at a request in work sees those so far; then they are written down anew.
 
         >>> Timeline(1.0, ("identity", "parse"), [0.0001009, 0.00206]).written()
-        ['0.1', '2.06']
+        ('0.1', '2.06')
         """
         found = self._written
         if len(found) < len(self.seconds):
             try:
-                found = [_SHORT[floor(1e6 * each)] for each in self.seconds]
+                found = tuple([_SHORT[floor(1e6 * each)] for each in self.seconds])
             except IndexError:
-                found = [str(floor(1e6 * each) / 1000) for each in self.seconds]
+                found = tuple([str(floor(1e6 * each) / 1000) for each in self.seconds])
             self._written = found
         return found
 
     def listed(self) -> str:
         """List its stages and what they took, as JSON has the members of an object."""
-        return self._list(0)
+        return _forms(self.names[: len(self.seconds)])[0] % self.written()
 
     def timed(self) -> str:
         """List them as `Server-Timing` does."""
-        return self._list(1)
-
-    def _list(self, form: int) -> str:
-        parts = _forms(self.names[: len(self.seconds)])[form].copy()
-        parts[1::2] = self.written()
-        return "".join(parts)
+        return _forms(self.names[: len(self.seconds)])[1] % self.written()
 
 
 @cache
-def _forms(names: tuple[str, ...]) -> tuple[list[str], list[str]]:
+def _forms(names: tuple[str, ...]) -> tuple[str, str]:
     """Prepare lists of stages, with room for numbers. Requests end at a handful of stages."""
-    starts = ["", *("," for _ in names[1:])]
-    listed = [(f'{start}"{name}":', "") for start, name in zip(starts, names, strict=False)]
-    timed = [
-        (f"{start and ', '}{name};dur=", "") for start, name in zip(starts, names, strict=False)
-    ]
-    return [*chain(*listed)], [*chain(*timed)]
+    listed = ",".join(f'"{name}":%s' for name in names)
+    timed = ", ".join(f"{name};dur=%s" for name in names)
+    return listed, timed

@@ -140,6 +140,18 @@ async def test_every_request_is_in_the_numbers_whenever_they_are_read(start: Sta
     assert f'"answered":{BATCH + 2}' in running.gateway.feedback.body().decode()
 
 
+async def test_room_is_made_for_one_kind_of_requests_at_a_time(start: Start) -> None:
+    running = await start(saying("Hi"))
+    usual = running.gateway.inference.teller._usual
+    for number in range(BATCH):
+        await ask(running, stream=number % 2 == 1)
+    plain, streams = usual._kinds.values()
+
+    assert (0, BATCH // 2) == (len(plain.waiting), len(streams.waiting))
+    assert usual._waiting == BATCH // 2 * [streams]
+    assert f'"answered":{BATCH}' in running.gateway.feedback.body().decode()
+
+
 async def test_what_is_not_as_usual_is_told_in_full(start: Start, ended: list[Ended]) -> None:
     running = await start(saying("Hi"))
     await ask(running)
