@@ -27,8 +27,7 @@ def gateway(url: str, request_id: str, *, words: bool) -> str:
     Raises:
         TerminalError: it does not answer, or does not know the request.
     """
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.netloc:
+    if not _is_url(url):
         raise TerminalError(f"--gateway {url}: write http://HOST:PORT, of the admin port")
     # One that runs on this machine without a cluster lets every token pass.
     bearer = os.environ.get(TOKEN) or "none"
@@ -51,6 +50,14 @@ def gateway(url: str, request_id: str, *, words: bool) -> str:
         reason = error.reason if isinstance(error, URLError) else error
         raise TerminalError(f"{url} gives no answer: {reason}; {PORT}") from error
     return said.decode()
+
+
+def _is_url(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+    except ValueError:  # half an IPv6 address
+        return False
+    return parts.scheme in ("http", "https") and bool(parts.netloc)
 
 
 async def cluster(namespace: str, account: str, request_id: str, *, words: bool) -> str:

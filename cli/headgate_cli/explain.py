@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import json
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -27,6 +28,21 @@ examples:
   headgate explain 8c1f0a63be9d4e72-2f1 --gateway http://127.0.0.1:9090
   headgate explain --manifests policies --request chat.json --tenant acme --header x-plan=gold
 """
+ASKING: Final[Mapping[str, object]] = {
+    "gateway": None,
+    "namespace": "headgate",
+    "service_account": "headgate-explain",
+}
+"""Options for a request that was made, and their defaults."""
+REHEARSING: Final[Mapping[str, object]] = {
+    "request": None,
+    "tenant": None,
+    "key_name": None,
+    "header": [],
+    "at": None,
+    "region": "local",
+}
+"""Options for a request that is not made, and their defaults."""
 
 
 class Misused(TerminalError):
@@ -62,13 +78,13 @@ def _add_asking(group: "argparse._ArgumentGroup") -> None:
     group.add_argument(
         "-n",
         "--namespace",
-        default="headgate",
+        default=ASKING["namespace"],
         help="namespace of the gateways, which are asked through the API server of your "
         "kubeconfig (headgate)",
     )
     group.add_argument(
         "--service-account",
-        default="headgate-explain",
+        default=ASKING["service_account"],
         metavar="NAME",
         help="account of that namespace that may read explanations (headgate-explain)",
     )
@@ -94,7 +110,9 @@ def _add_rehearsing(group: "argparse._ArgumentGroup") -> None:
     group.add_argument(
         "--at", type=moment, metavar="TIME", help="when, such as 2026-11-27T09:30:00Z (now)"
     )
-    group.add_argument("--region", default="local", help="region of the gateway (local)")
+    group.add_argument(
+        "--region", default=REHEARSING["region"], help="region of the gateway (local)"
+    )
 
 
 def moment(text: str) -> datetime:
@@ -122,10 +140,19 @@ def _explained(arguments: argparse.Namespace) -> str:
     if made == "":  # a variable that nothing was put into
         raise Misused("the REQUEST_ID is empty; it is the x-request-id of an answer")
     if made is not None:
+        _alone(arguments, REHEARSING, "--manifests")
         return _asked(arguments)
+    _alone(arguments, ASKING, "a REQUEST_ID")
     if arguments.request is None:
         raise Misused("--manifests goes with --request FILE: the body of the request, as JSON")
     return _rehearsed(arguments)
+
+
+def _alone(arguments: argparse.Namespace, others: Mapping[str, object], to: str) -> None:
+    """See that no option was given which would do nothing."""
+    for name, default in others.items():
+        if getattr(arguments, name) != default:
+            raise Misused(f"--{name.replace('_', '-')} goes with {to}")
 
 
 def _asked(arguments: argparse.Namespace) -> str:

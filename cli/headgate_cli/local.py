@@ -68,10 +68,11 @@ def upstream(text: str) -> Upstream:
         port = parts.port
     except ValueError as error:
         raise TerminalError(f"--upstream {text}: {error}; {SHAPE}") from error
+    model, slash, variant = name.partition("/")
     bare = parts.path in {"", "/"} and not (parts.query or parts.fragment or parts.username)
-    if not (name and equals and parts.hostname and bare and parts.scheme == "http"):
+    named = bool(model) and bool(variant) == bool(slash)
+    if not (named and equals and parts.hostname and bare and parts.scheme == "http"):
         raise TerminalError(f"--upstream {text}: {SHAPE}")
-    model, _, variant = name.partition("/")
     return Upstream(model, variant, parts.hostname, port or 80)
 
 

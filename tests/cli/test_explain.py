@@ -258,6 +258,16 @@ def test_a_key_that_is_over_by_then_is_refused(rehearsing: Rehearsing) -> None:
     assert "Policy default/assistant claims the name" in out
 
 
+def test_a_route_is_not_asked_where_the_request_is_refused_before(rehearsing: Rehearsing) -> None:
+    options = ("--tenant", "support-desk", "--header", "x-request-timeout-ms=soon")
+
+    code, out, _ = rehearsing.say(*options, model="assistant")
+
+    assert 0 == code
+    assert "Refused by the stage deadline with status 400, invalid_value." in out
+    assert ": not asked\n" in out
+
+
 @pytest.mark.parametrize(
     ("options", "body", "said"),
     [
@@ -317,6 +327,10 @@ def test_a_body_may_come_from_standard_input(
         (("p-1", "--manifests", "x"), "give either a REQUEST_ID, or --manifests and --request"),
         (("", "--gateway", "http://127.0.0.1:9"), "the REQUEST_ID is empty; it is the"),
         (("--manifests", "x"), "--manifests goes with --request FILE"),
+        (("--manifests", "x", "--gateway", "http://h"), "--gateway goes with a REQUEST_ID"),
+        (("--manifests", "x", "-n", "team"), "--namespace goes with a REQUEST_ID"),
+        (("p-1", "--key-name", "first"), "--key-name goes with --manifests"),
+        (("p-1", "--header", "x-plan=gold"), "--header goes with --manifests"),
         (("--manifests", "x", "--request", "/no/such"), "--request /no/such: No such file"),
     ],
 )

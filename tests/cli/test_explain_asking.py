@@ -76,6 +76,7 @@ async def test_a_local_gateway_explains_what_it_has_answered(
     ("url", "said"),
     [
         ("127.0.0.1:9090", "--gateway 127.0.0.1:9090: write http://HOST:PORT, of the admin port"),
+        ("http://[::1", "--gateway http://[::1: write http://HOST:PORT, of the admin port"),
         ("http://127.0.0.1:{0}", "http://127.0.0.1:{0} gives no answer: [Errno 111] Connection "),
     ],
 )

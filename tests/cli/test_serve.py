@@ -302,7 +302,10 @@ def test_an_upstream_is_a_model_or_a_variant_at_a_url(text: str, expected: Upstr
 
 @pytest.mark.parametrize(
     "text",
-    ["llama", "=http://h", "llama=h:80", "llama=https://h", "llama=http://h/v1", "a=http://h:x"],
+    [
+        *("llama", "=http://h", "llama=h:80", "llama=https://h", "llama=http://h/v1"),
+        *("a=http://h:x", "llama/=http://h", "/fp8=http://h"),
+    ],
 )
 def test_what_is_no_upstream_is_refused_with_the_right_shape(text: str) -> None:
     with pytest.raises(TerminalError, match="write MODEL=http://HOST:PORT"):

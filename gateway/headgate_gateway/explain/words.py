@@ -149,12 +149,20 @@ def _leads(rule: Rule) -> str:
 def _stages(found: Explanation) -> Iterator[str]:
     if not found.stages:
         return
+    ahead = (
+        ""
+        if found.id is not None
+        else "it would be asked"
+        if found.outcome is None
+        else "not asked"
+    )
     yield "Its way:"
     for number, stage in enumerate(found.stages, 1):
-        yield f"  {number}. {_stage(stage, made=found.id is not None)}"
+        yield f"  {number}. {_stage(stage, ahead)}"
 
 
-def _stage(stage: Stage, *, made: bool) -> str:
+def _stage(stage: Stage, ahead: str) -> str:
+    """Say what became of a stage or, of a request that is not made, what is `ahead` of it."""
     parts = [f"route {stage.route}"]
     if stage.trigger is not None:
         parts.append(f"a fallback, since the one before ended with {stage.trigger}")
@@ -162,9 +170,9 @@ def _stage(stage: Stage, *, made: bool) -> str:
         parts.append("with the answer before and what was wrong with it")
     if stage.model is not None or stage.why == "fixed":
         parts.append(_target(stage))
-    if not made and stage.input_tokens is not None:
+    if ahead and stage.input_tokens is not None:
         parts.append(f"about {stage.input_tokens} tokens of input")
-    result = RESULT[stage.result] if made or stage.result else "it would be asked"
+    result = ahead if ahead and not stage.result else RESULT[stage.result]
     reason = f": {stage.reason}" if stage.reason is not None else ""
     read = f" [{pairs(stage.read)}]" if stage.read else ""
     took = f", after {span(stage.took_ms)}" if stage.took_ms is not None else ""
