@@ -149,13 +149,8 @@ def _leads(rule: Rule) -> str:
 def _stages(found: Explanation) -> Iterator[str]:
     if not found.stages:
         return
-    ahead = (
-        ""
-        if found.id is not None
-        else "it would be asked"
-        if found.outcome is None
-        else "not asked"
-    )
+    made, refused = found.id is not None, found.outcome is not None
+    ahead = "" if made else "not asked" if refused else "it would be asked"
     yield "Its way:"
     for number, stage in enumerate(found.stages, 1):
         yield f"  {number}. {_stage(stage, ahead)}"
