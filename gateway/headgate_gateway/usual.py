@@ -38,7 +38,6 @@ OWN: Final = frozenset(
 Numbers: TypeAlias = tuple[float, float, Usage, Sequence[float]]
 """s to its end and to its first text, tokens, and s of each stage."""
 
-
 _TWO: Final = tuple(f"{number:02}" for number in range(100))
 
 
@@ -81,7 +80,7 @@ class Usual:
         """Note a request's numbers, and write its line of the log.
 
         Args:
-            request: one for which `is_usual`.
+            request: one of which there is nothing else to tell.
             end: of its answer.
             facts: finds all that there is to tell of it, which takes longer.
         """

@@ -199,7 +199,7 @@ class Call:
         return self._step(now)
 
     def news(self, give: Give | None = None) -> asyncio.Future[None]:
-        """See `Source`. It is no new future each time: see there."""
+        """See `Source`. It is the same one each time: a `Signal`."""
         self._give = give
         return self._news  # type: ignore[return-value]  # as good as one
 

@@ -30,14 +30,12 @@ from headgate_gateway.routing.speculation import Preferred, Worth, crowded
 from headgate_gateway.routing.stickiness import falls, sticky_key, turn
 from headgate_gateway.routing.tables import Model
 from headgate_gateway.telemetry.series import MOST
-from headgate_gateway.telemetry.speculation import Judged, SpeculationMetrics
+from headgate_gateway.telemetry.speculation import Judged, Place, SpeculationMetrics
 
 NONE: Final[Mapping[str, Cohort]] = {}
 OTHER: Final[Mapping[PoolKind, PoolKind]] = {"speculative": "plain", "plain": "speculative"}
 Preference: TypeAlias = Sequence[Mapping[str, Cohort]]
 """Cohorts by name: one of the first ones, else of the next, and so on."""
-Place: TypeAlias = tuple[str, str, str, str]
-"""Where guessing is judged: namespace, `policy/route`, model, and the variants that guess."""
 
 
 @dataclass(slots=True)

@@ -73,7 +73,6 @@ class Segmenter:
         "_length",
         "_most",
         "_open",
-        "_sentences",
         "_settles",
         "_text",
         "_trigger",
@@ -85,7 +84,6 @@ class Segmenter:
     def __init__(self, how: StreamingBody) -> None:
         self._trigger = _TRIGGERS[how.boundary].search
         self._candidate = _CANDIDATES[how.boundary].search
-        self._sentences = how.boundary == "Sentence"
         self._most = how.max_characters
         self._hold = how.max_hold
         self._channels = {Text: Fences(), Reasoning: Fences()}

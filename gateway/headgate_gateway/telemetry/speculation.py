@@ -1,18 +1,20 @@
 """What is counted of guessing ahead, by names that are an interface: see `Metrics`."""
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from prometheus_client.core import GaugeMetricFamily, Metric
 
 from headgate_gateway.telemetry.series import counts
 
+Place: TypeAlias = tuple[str, str, str, str]
+"""Where guessing is judged: namespace, `policy/route`, model, and the variants that guess."""
+
 
 class Judged(NamedTuple):
     """What is known of guessing ahead in one place."""
 
-    place: tuple[str, str, str, str]
-    """Namespace, `policy/route`, model, and the variants that guess."""
+    place: Place
     worth: bool
     acceptance: float | None
     """In percent, as the next one."""
