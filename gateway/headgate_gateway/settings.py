@@ -5,7 +5,7 @@ Read by msgspec, which is here anyway: pydantic would stay in memory for this al
 
 import os
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, get_args
 
 import msgspec
 from msgspec import Meta
@@ -126,7 +126,8 @@ def read_settings(**given: Any) -> Settings:
             elif field.required:
                 wrong.append(f"{variable}: it is required")
         except msgspec.ValidationError as error:
-            wrong.append(f"{variable}: {error}")
+            words = f"; use {' or '.join(get_args(field.type))}" if "enum" in str(error) else ""
+            wrong.append(f"{variable}: {error}{words}")
     try:
         if not wrong:
             return Settings(**found)
