@@ -62,19 +62,19 @@ def test_every_wrong_setting_is_named_as_the_environment_has_it(
     assert "HEADGATE_GATEWAY_PORT: Expected `int`" in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    ("watched", "namespaces"),
-    [("", ("headgate",)), ("a, b,a", ("a", "b")), ("*", (None,)), ("a,*", (None,))],
-)
 def test_a_word_that_is_none_is_told_with_those_that_there_are(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("HEADGATE_GATEWAY_IDEMPOTENCY_STORE", "embeded")
 
-    with pytest.raises(TerminalError, match="'embeded'; use none or embedded or valkey$"):
+    with pytest.raises(TerminalError, match="'embeded'; use none or embedded or valkey"):
         read_settings(region="local", namespace="x")
 
 
+@pytest.mark.parametrize(
+    ("watched", "namespaces"),
+    [("", ("headgate",)), ("a, b,a", ("a", "b")), ("*", (None,)), ("a,*", (None,))],
+)
 def test_namespaces_are_the_release_s_unless_named(
     monkeypatch: pytest.MonkeyPatch, watched: str, namespaces: tuple[str | None, ...]
 ) -> None:
