@@ -12,7 +12,7 @@ from headgate_api.snapshot import Cohort, Identity
 from headgate_gateway.calls.fixed import Fixed
 from headgate_gateway.calls.source import Source
 from headgate_gateway.edge.errors import refuse
-from headgate_gateway.edge.exchange import Exchange, Headers
+from headgate_gateway.edge.exchange import Exchange
 from headgate_gateway.edge.heads import EXPLAIN
 from headgate_gateway.explain.header import explanation
 from headgate_gateway.idempotency.keyed import HEADER, Idempotency, leave
@@ -32,8 +32,6 @@ from headgate_gateway.streaming.surfaces import SURFACES
 from headgate_gateway.telemetry.trace_context import Sampler
 from headgate_gateway.timeline import Timeline
 
-STAGE: Final = b"x-headgate-stage"
-CONTEXT: Final = b"x-headgate-context"
 MOST_LABELS: Final = 10_000
 NO_TABLES: Final = Tables()
 NOBODY: Final = Identity(kind="ModelDeployment", namespace="", name="")
@@ -97,7 +95,7 @@ class Answer:
                 self._refuse(verdict)
             else:
                 self.outcome.status, self.outcome.idempotency = 200, "replayed"
-                await replay(self.exchange, verdict, *self._labels("idempotency"))
+                await replay(self.exchange, verdict, self._labels("idempotency"))
         except asyncio.CancelledError as cancelled:
             self.outcome.code = "client_closed"
             request.timeline.left = next(iter(cancelled.args), None)
@@ -180,29 +178,33 @@ class Answer:
         self.outcome.fail(refusal.code, refusal.status)
         stages = self.request.timeline.stages
         stage = "call" if self._call is not None else stages[-1][0] if stages else "edge"
-        refuse(self.exchange, refusal, *self._labels(stage))
+        refuse(self.exchange, refusal, self._labels(stage))
 
-    def _labels(self, stage: str) -> Headers:
+    def _labels(self, stage: str) -> bytes:
         """What decided about this answer, for whoever debugs it: as much as is known."""
         request, call = self.request, self._call
         cohort = call.cohort if call is not None else None
-        timing = (b"server-timing", server_timing(request.timeline, self._clock()))
-        labels = [*self._shared.labels.of(request, cohort), (STAGE, stage.encode()), timing]
+        timing = server_timing(request.timeline, self._clock())
+        labels = b"%sx-headgate-stage: %s\r\nserver-timing: %s\r\n" % (
+            self._shared.labels.of(request, cohort),
+            stage.encode(),
+            timing,
+        )
         if request.fitted is not None:
-            labels.append((CONTEXT, request.fitted.told()))
+            labels += b"x-headgate-context: %s\r\n" % request.fitted.told()
         if EXPLAIN in request.head.headers:
             labels += explanation(request)
         return labels
 
 
 class Labels:
-    """Headers that name what decided about an answer. They are few, and made once each."""
+    """Header lines that name what decided about an answer. They are few, and made once each."""
 
     def __init__(self, region: str) -> None:
-        self._fixed = [(b"x-headgate-region", region.encode()), (b"x-headgate-mode", b"Full")]
-        self._made: dict[tuple[str, ...], Headers] = {}
+        self._fixed = b"x-headgate-region: %s\r\nx-headgate-mode: Full\r\n" % region.encode()
+        self._made: dict[tuple[str, ...], bytes] = {}
 
-    def of(self, request: Request, cohort: Cohort | None) -> Headers:
+    def of(self, request: Request, cohort: Cohort | None) -> bytes:
         model = getattr(request, "model", None)
         if model is None and request.route is None:
             return self._fixed
@@ -213,18 +215,18 @@ class Labels:
         if made is None:
             if len(self._made) >= MOST_LABELS:
                 self._made.clear()
-            made = self._made[key] = [*self._fixed, *_named(key, cohort)]
+            made = self._made[key] = self._fixed + _named(key, cohort)
         return made
 
 
-def _named(key: tuple[str, ...], cohort: Cohort | None) -> Headers:
+def _named(key: tuple[str, ...], cohort: Cohort | None) -> bytes:
     _, model, route, _ = key
-    found = [(b"x-headgate-route", route.encode())]
+    found = b"x-headgate-route: %s\r\n" % route.encode()
     if model:
-        found.append((b"x-headgate-model", model.encode()))
+        found += b"x-headgate-model: %s\r\n" % model.encode()
     if cohort is not None:
-        found.append((b"x-headgate-variant", cohort.variant.encode()))
-        found.append((b"x-headgate-revision", cohort.revision.encode()))
+        found += b"x-headgate-variant: %s\r\n" % cohort.variant.encode()
+        found += b"x-headgate-revision: %s\r\n" % cohort.revision.encode()
     return found
 
 

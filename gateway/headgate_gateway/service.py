@@ -60,7 +60,7 @@ class Service:
         if head.method not in methods:
             allowed = ", ".join(methods)
             no = Refusal(Code.METHOD_NOT_ALLOWED, 405, f"This URL takes {allowed} only.")
-            return self._refuse(exchange, no, (b"allow", allowed.encode()))
+            return self._refuse(exchange, no, b"allow: %s\r\n" % allowed.encode())
         return handler(exchange)
 
     def _find(self, path: str) -> tuple[Handler | None, tuple[str, ...]]:
@@ -94,10 +94,8 @@ class Service:
             await self._refuse(exchange, UNKNOWN)
             return
         self.metrics.requests.of("200", "").add()
-        respond(exchange, 200, [JSON], body)
+        respond(exchange, 200, JSON, body)
 
-    async def _refuse(
-        self, exchange: Exchange, refusal: Refusal, *more: tuple[bytes, bytes]
-    ) -> None:
+    async def _refuse(self, exchange: Exchange, refusal: Refusal, more: bytes = b"") -> None:
         self.metrics.requests.of(str(refusal.status), refusal.code).add()
-        refuse(exchange, refusal, *more)
+        refuse(exchange, refusal, more)

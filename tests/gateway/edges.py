@@ -20,7 +20,7 @@ GET_AND_CLOSE = b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
 async def echo(exchange: Exchange) -> None:
     """Answer with the target and the body."""
     path = exchange.head.path.encode()
-    respond(exchange, 200, [], b"%s %s" % (path, exchange.body))
+    respond(exchange, 200, b"", b"%s %s" % (path, exchange.body))
 
 
 def make_edge(

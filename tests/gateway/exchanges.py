@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from headgate_gateway.edge.exchange import Head, Headers
+from headgate_gateway.edge.exchange import Head
 
 
 class Recorded:
@@ -41,9 +41,12 @@ class Recorded:
     def detach(self) -> None:
         self.detached = True
 
-    def start(self, status: int, headers: Headers, length: int | None = None) -> None:
+    def start(self, status: int, headers: bytes, length: int | None = None) -> None:
         assert not self.started
-        self.status, self.headers, self.length = status, dict(headers), length
+        self.status, self.length = status, length
+        for line in headers.splitlines():
+            name, _, value = line.partition(b": ")
+            self.headers[name] = value
 
     @property
     def full(self) -> bool:

@@ -140,7 +140,7 @@ async def test_a_client_that_only_reads_slowly_gets_its_answer() -> None:
 
 async def test_a_stream_to_a_client_that_takes_nothing_is_cut() -> None:
     async def pour(exchange: Exchange) -> None:
-        exchange.start(200, [])
+        exchange.start(200, b"")
         client.connection.pause_writing()  # as the transport does when it holds enough
         while True:
             await exchange.send(b"a")
@@ -304,7 +304,7 @@ async def test_a_client_that_leaves_cancels_the_request_in_work() -> None:
 
 async def test_an_answer_that_is_not_finished_is_cut() -> None:
     async def stop_half_way(exchange: Exchange) -> None:
-        exchange.start(200, [], length=10)
+        exchange.start(200, b"", length=10)
         await exchange.send(b"12345")
 
     client = Client(make_edge(stop_half_way))

@@ -267,7 +267,7 @@ async def test_a_slow_reader_fills_no_memory(certificate: Certificate) -> None:
 
     async def pour(exchange: Exchange) -> None:
         nonlocal sent
-        exchange.start(200, [])
+        exchange.start(200, b"")
         while sent < 50_000_000:
             await exchange.send(10_000 * b"a")
             sent += 10_000

@@ -87,7 +87,7 @@ async def read(source: Source, timeline: Timeline, how: StreamingBody) -> Read:
 
     def begin() -> None:
         outcome.status = 200
-        exchange.start(200, [])
+        exchange.start(200, b"")
 
     segmented = Segmented(
         source,

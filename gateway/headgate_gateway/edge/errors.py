@@ -5,10 +5,10 @@ from typing import Final
 
 import msgspec
 
-from headgate_gateway.edge.exchange import Exchange, Headers
+from headgate_gateway.edge.exchange import Exchange
 from headgate_gateway.refusals import Code, Refusal
 
-JSON: Final = (b"content-type", b"application/json")
+JSON: Final = b"content-type: application/json\r\n"
 TYPES: Final = {
     401: "authentication_error",
     403: "permission_error",
@@ -44,35 +44,35 @@ def error_event(refusal: Refusal, *, partial: bool = False) -> bytes:
     return b"data: %s\n\n" % error_body(refusal, partial=partial)
 
 
-def refusal_headers(refusal: Refusal) -> Headers:
-    headers = [JSON, (b"x-headgate-reason", refusal.code.encode())]
+def refusal_headers(refusal: Refusal) -> bytes:
+    headers = b"%sx-headgate-reason: %s\r\n" % (JSON, refusal.code.encode())
     if refusal.retry_after is not None:
         # Whole seconds for everybody; OpenAI's client reads the other one first.
-        headers.append((b"retry-after", b"%d" % ceil(refusal.retry_after)))
-        headers.append((b"retry-after-ms", b"%d" % (refusal.retry_after * 1000)))
+        headers += b"retry-after: %d\r\n" % ceil(refusal.retry_after)
+        headers += b"retry-after-ms: %d\r\n" % (refusal.retry_after * 1000)
     if refusal.status >= 500 or refusal.status == 429:
         # OpenAI's client would else repeat what fails the same way each time.
         again = refusal.retry_after is not None or refusal.code in TRY_AGAIN
-        headers.append((b"x-should-retry", b"true" if again else b"false"))
+        headers += b"x-should-retry: %s\r\n" % (b"true" if again else b"false")
     if refusal.status == 401:
-        headers.append((b"www-authenticate", b"Bearer"))
+        headers += b"www-authenticate: Bearer\r\n"
     return headers
 
 
-def refuse(exchange: Exchange, refusal: Refusal, *more: tuple[bytes, bytes]) -> None:
+def refuse(exchange: Exchange, refusal: Refusal, more: bytes = b"") -> None:
     """Answer with a refusal, in the one way that is still open.
 
     Before the answer has begun it gets a status of its own; inside a stream it is the last event,
-    without the clean end that would make it look complete.
+    without the clean end that would make it look complete. `more`: header lines.
     """
     if exchange.started:
         exchange.finish(error_event(refusal))
         return
-    respond(exchange, refusal.status, [*refusal_headers(refusal), *more], error_body(refusal))
+    respond(exchange, refusal.status, refusal_headers(refusal) + more, error_body(refusal))
 
 
-def respond(exchange: Exchange, status: int, headers: Headers, body: bytes) -> None:
+def respond(exchange: Exchange, status: int, headers: bytes, body: bytes) -> None:
     """Answer at once and whole: one write."""
-    headers = [*headers, (b"x-request-id", exchange.id.encode())]
+    headers += b"x-request-id: %s\r\n" % exchange.id.encode()
     exchange.start(status, headers, length=len(body))
     exchange.finish(body)

@@ -1,12 +1,9 @@
 """What the pipeline knows of a client: a request that is whole, and a way to answer it."""
 
-from collections.abc import Mapping, Sequence
-from typing import Protocol, TypeAlias
+from collections.abc import Mapping
+from typing import Protocol
 
 from msgspec import Struct
-
-Headers: TypeAlias = Sequence[tuple[bytes, bytes]]
-"""Names in lower case; values without line breaks."""
 
 
 class Head(Struct, frozen=True, gc=False):
@@ -45,12 +42,13 @@ class Exchange(Protocol):
         """Go on when the client goes away."""
         ...
 
-    def start(self, status: int, headers: Headers, length: int | None = None) -> None:
+    def start(self, status: int, headers: bytes, length: int | None = None) -> None:
         """Decide status and headers. They leave together with the first bytes of the body.
 
         Args:
             status: HTTP status.
-            headers: without those that describe the message itself (length, connection, date).
+            headers: lines, each with its line end and a name in lower case, without those that
+                describe the message itself (length, connection, date).
             length: bytes of the body; None: a stream whose end is marked.
         """
         ...

@@ -3,7 +3,6 @@
 from typing import TYPE_CHECKING
 
 from headgate_gateway.edge import wire
-from headgate_gateway.edge.exchange import Headers
 from headgate_gateway.edge.familiar import Message
 
 if TYPE_CHECKING:
@@ -44,7 +43,7 @@ class HttpExchange:
     def detach(self) -> None:
         self._connection.detach()
 
-    def start(self, status: int, headers: Headers, length: int | None = None) -> None:
+    def start(self, status: int, headers: bytes, length: int | None = None) -> None:
         self.started = True
         date = self._edge.date.line()
         self.keep = self.keep and not self._edge.draining and (self._chunked or length is not None)

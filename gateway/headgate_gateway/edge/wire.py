@@ -5,8 +5,6 @@ from email.utils import formatdate
 from http import HTTPStatus
 from typing import Final
 
-from headgate_gateway.edge.exchange import Headers
-
 STATUS_LINES: Final = {
     status.value: b"HTTP/1.1 %d %s\r\n" % (status.value, status.phrase.encode())
     for status in HTTPStatus
@@ -17,7 +15,6 @@ KEEP: Final = b"connection: keep-alive\r\n"  # HTTP/1.0 closes unless told
 LENGTH: Final = b"content-length: %d\r\n"
 CHUNKED: Final = b"transfer-encoding: chunked\r\n"
 LAST_CHUNK: Final = b"0\r\n\r\n"
-_line: Final = b": ".join
 
 
 class Date:
@@ -35,10 +32,9 @@ class Date:
         return self._line
 
 
-def head(status: int, headers: Headers, *framing: bytes) -> bytes:
-    """Join status line, headers and framing lines into the head of an answer."""
-    lines = b"\r\n".join((*map(_line, headers), b""))
-    return b"".join((STATUS_LINES[status], lines, *framing, b"\r\n"))
+def head(status: int, headers: bytes, *framing: bytes) -> bytes:
+    """Join status line, header and framing lines into the head of an answer."""
+    return b"".join((STATUS_LINES[status], headers, *framing, b"\r\n"))
 
 
 def chunk(data: bytes) -> bytes:

@@ -4,27 +4,25 @@ import json
 from collections.abc import Iterator
 from typing import Final
 
-from headgate_gateway.edge.exchange import Headers
 from headgate_gateway.edge.heads import EXPLAIN
 from headgate_gateway.explain.explain import rules_of, stages_of
 from headgate_gateway.explain.explanation import Rule, Stage
 from headgate_gateway.explain.record import decided
 from headgate_gateway.request import Request
 
-TOLD: Final = b"x-headgate-explanation"
 LONGEST: Final = 2048
 """Bytes of the header: clients and proxies take no heads without end."""
 REST: Final = "; ..."
 
 
-def explanation(request: Request) -> Headers:
-    """Explain an answer as far as it has come. Nothing, but for tenants with the grant."""
+def explanation(request: Request) -> bytes:
+    """Explain an answer as far as it has come, in a header line for tenants with the grant."""
     if request.head.headers.get(EXPLAIN) != b"1":
-        return ()
+        return b""
     credential = getattr(request, "credential", None)
     if credential is None or "Explain" not in credential.tenant.body.grants:
-        return ()
-    return ((TOLD, brief(request)),)
+        return b""
+    return b"x-headgate-explanation: %s\r\n" % brief(request)
 
 
 def brief(request: Request) -> bytes:

@@ -4,12 +4,12 @@ What began with status 200 is kept, whatever its end: it was charged. A refusal 
 so that the client's next try runs.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
 from headgate_gateway.edge.errors import error_event
-from headgate_gateway.edge.exchange import Exchange, Headers
+from headgate_gateway.edge.exchange import Exchange
 from headgate_gateway.idempotency.store import NOT_KEPT, Claim, Kept, Outcome
 from headgate_gateway.refusals import Code, Refusal
 
@@ -21,7 +21,7 @@ PIECE: Final = 64 * 1024
 INTERRUPTED: Final = error_event(
     Refusal(Code.INTERNAL_ERROR, 500, "The answer to this request was not completed.")
 )
-REPLAYED: Final = (b"idempotency-replayed", b"true")
+REPLAYED: Final = b"idempotency-replayed: true\r\n"
 
 
 @dataclass(slots=True)
@@ -70,14 +70,10 @@ class Recording:
     def detach(self) -> None:
         self._exchange.detach()
 
-    def start(self, status: int, headers: Headers, length: int | None = None) -> None:
+    def start(self, status: int, headers: bytes, length: int | None = None) -> None:
         self._kept = status == 200
         self._stream = length is None
-        self._headers = tuple(
-            header
-            for header in headers
-            if header[0] in KEPT_HEADERS or (header[0].startswith(OURS) and header[0] != STAGE)
-        )
+        self._headers = tuple(_kept(headers))
         self._exchange.start(status, headers, length)
 
     @property
@@ -131,9 +127,20 @@ class Recording:
         self._pieces = []
 
 
-async def replay(exchange: Exchange, answer: Kept, *more: tuple[bytes, bytes]) -> None:
-    """Give an answer once more: a plain one plain, a stream as a stream, the same bytes."""
-    headers = [*answer.headers, REPLAYED, (b"x-request-id", exchange.id.encode()), *more]
+def _kept(headers: bytes) -> Iterator[tuple[bytes, bytes]]:
+    for line in headers.splitlines():
+        name, _, value = line.partition(b": ")
+        if name in KEPT_HEADERS or (name.startswith(OURS) and name != STAGE):
+            yield name, value
+
+
+async def replay(exchange: Exchange, answer: Kept, more: bytes) -> None:
+    """Give an answer once more: a plain one plain, a stream as a stream, the same bytes.
+
+    `more`: header lines that are true of this time.
+    """
+    headers = b"".join(b"%s: %s\r\n" % header for header in answer.headers)
+    headers += b"%sx-request-id: %s\r\n%s" % (REPLAYED, exchange.id.encode(), more)
     body = answer.body
     if not answer.stream:
         exchange.start(200, headers, length=len(body))

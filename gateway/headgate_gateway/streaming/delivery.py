@@ -9,7 +9,7 @@ from headgate_gateway.calls.events import MOST_KEPT, End, Failed, Text, Waiting,
 from headgate_gateway.calls.failures import INVALID
 from headgate_gateway.calls.source import Source
 from headgate_gateway.edge.errors import JSON, respond
-from headgate_gateway.edge.exchange import Exchange, Headers
+from headgate_gateway.edge.exchange import Exchange
 from headgate_gateway.outcome import Outcome
 from headgate_gateway.refusals import Refusal
 from headgate_gateway.request import Request
@@ -20,9 +20,9 @@ from headgate_gateway.streaming.surfaces import Surface
 FIXED: Final = "fixed"
 """Stands for the revision where no model server was asked: the policy has the answer."""
 EVENT_STREAM: Final = (
-    (b"content-type", b"text/event-stream; charset=utf-8"),
-    (b"cache-control", b"no-cache"),
-    (b"x-accel-buffering", b"no"),
+    b"content-type: text/event-stream; charset=utf-8\r\n"
+    b"cache-control: no-cache\r\n"
+    b"x-accel-buffering: no\r\n"
 )
 
 
@@ -36,8 +36,8 @@ class Delivery(Struct, kw_only=True):
     exchange: Exchange
     request: Request
     outcome: Outcome
-    labels: Callable[[], Headers]
-    """Makes the headers that name what decided about the answer."""
+    labels: Callable[[], bytes]
+    """Makes the header lines that name what decided about the answer."""
     clock: Callable[[], float]
     """s"""
     _stream: Stream | None = None
@@ -110,7 +110,7 @@ class Delivery(Struct, kw_only=True):
             if isinstance(event, End):
                 self.outcome.end, self.outcome.status = event, 200
                 body = whole.body(event)
-                respond(self.exchange, 200, [JSON, *self.labels()], body)
+                respond(self.exchange, 200, JSON + self.labels(), body)
                 return None
             if timeline.first_text is None:
                 timeline.first_text = self.clock()
@@ -121,8 +121,8 @@ class Delivery(Struct, kw_only=True):
 
     def _begin(self) -> None:
         self.outcome.status = 200
-        name = (b"x-request-id", self.exchange.id.encode())
-        self.exchange.start(200, [*EVENT_STREAM, name, *self.labels()])
+        name = b"x-request-id: %s\r\n" % self.exchange.id.encode()
+        self.exchange.start(200, EVENT_STREAM + name + self.labels())
 
     def _writer(self) -> Stream:
         assert self.surface.stream is not None  # noqa: S101 - its requests cannot ask for one
