@@ -126,7 +126,8 @@ def counted(cluster: Cluster, name: str, label: str) -> int:
 def asked_again(cluster: Cluster) -> int:
     """Tries that followed a lost connection.
 
-    One that had rested and breaks soon is called stale: the server may have closed it before.
+    One that had rested and breaks soon is called stale: the server may have closed it before. Then
+    the same pod is asked once more, and the next one where it refuses.
     """
     retried = "headgate_gateway_retries_total"
     return sum(counted(cluster, retried, reason) for reason in ("upstream_lost", "stale"))
@@ -209,7 +210,7 @@ def test_requests_of_a_killed_pod_are_answered_by_another(
         told = [each.result() for each in asked]
 
     assert [5] * 4 == [answer.usage.completion_tokens for answer in told]
-    assert 2 == asked_again(cluster) - before
+    assert 2 <= asked_again(cluster) - before <= 4  # of both requests, once or twice
     settled(cluster, 2)
 
 
