@@ -22,10 +22,12 @@ from headgate_api.snapshot import (
 from headgate_gateway.calls.events import Event, Text
 from headgate_gateway.edge.chat_request import read_chat_request
 from headgate_gateway.edge.exchange import Head
+from headgate_gateway.metrics import Metrics
 from headgate_gateway.refusals import PASS, Refusal
 from headgate_gateway.request import Request
 from headgate_gateway.routing.features import Surroundings
 from headgate_gateway.routing.pods import Pods
+from headgate_gateway.routing.pools import Speculating
 from headgate_gateway.routing.router import Router
 from headgate_gateway.routing.tables import Credential, Tables, Tenant
 from headgate_gateway.routing.targets import Targets
@@ -147,7 +149,9 @@ def routed() -> Figure:
         RouteRule(name=f"r{n}", when=when, targets=last.targets)
         for n, when in enumerate(rules(ROUTES - 1))
     ]
-    router = Router(Targets(pods()), Surroundings("bench", lambda: 0.5))
+    ready = pods()
+    targets = Targets(ready, Speculating(ready, Metrics().speculation))
+    router = Router(targets, Surroundings("bench", lambda: 0.5))
 
     def deciding(found: Tables) -> float:
         asked = [request(found) for _ in range(REQUESTS)]
