@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Meta
 
 from headgate_api.errors import TerminalError
+from headgate_gateway.explain import ring
 
 PREFIX: Final = "HEADGATE_GATEWAY_"
 SCHEMES: Final = ("redis", "rediss", "valkey", "valkeys", "unix")
@@ -62,9 +63,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds of silence after which a stream gets a comment; a route may say less."""
     access_log: bool = True
     """Log one line per request."""
-    explain_requests: Annotated[int, Meta(ge=0, le=100_000)] = 4_000
+    explain_requests: Annotated[int, Meta(ge=0, le=100_000)] = ring.MOST
     """Requests that can be explained after their end; 1 KB each. 0: none."""
-    explain_seconds: Seconds = 900.0
+    explain_seconds: Seconds = ring.SECONDS
     """Seconds after which they cannot."""
     tokenizer_dir: Path = Path("/var/lib/headgate/tokenizers")
     """Folder for models' tokenizers that were fetched."""

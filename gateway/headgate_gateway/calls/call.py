@@ -312,7 +312,7 @@ class Call:
             self._retrying = False
             self._traffic.retrying -= 1
         self._shown, self.last = True, winner
-        if winner.heard + self._ask.deadline.idle_token < self._due:
+        if self._silence_ends(winner) < self._due:
             self._watch(now)
         if len(self._running) > 1:
             for attempt in tuple(self._running):
@@ -344,7 +344,7 @@ class Call:
         """Ask a pod. `Failed`: there is none, or no time; what was said before says more."""
         if not self._fits(now):
             return self._failure or TOO_SHORT
-        if self._allowance is not None and (no := self._overdrawn()) is not None:
+        if (no := self._overdrawn()) is not None:
             return self._failure or Failed(no)
         pod = self._choose(now)
         if pod is None:
@@ -520,8 +520,7 @@ class Call:
 
     def _watch(self, now: float) -> None:
         """Set the one alarm to what is due next: cheaper than a timeout around every token."""
-        due = self._told + self._beat
-        due = min(due, self._ask.deadline.stop_at)
+        due = min(self._told + self._beat, self._ask.deadline.stop_at)
         for attempt in self._running:
             if (silence_ends := self._silence_ends(attempt)) < due:
                 due = silence_ends
