@@ -5,6 +5,7 @@ The operator subtracts what it read before. `process` tells it that the counters
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -26,7 +27,7 @@ class CohortCounts:
     failed: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
-    first_token: Spread = field(default_factory=lambda: Spread(TOKEN_BOUNDS))
+    first_token: Spread = field(default_factory=partial(Spread, TOKEN_BOUNDS))
 
 
 class Feedback:

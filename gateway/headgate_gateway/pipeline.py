@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
-from typing import Any, ClassVar, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from headgate_gateway.calls.deadline import EXCEEDED
 from headgate_gateway.metrics import Metrics
@@ -12,9 +12,9 @@ from headgate_gateway.waking import in_task
 
 
 class Stage(Protocol):
-    name: ClassVar[str]  # one word for the metric label and the log key
-    undecided: ClassVar[Refusal]  # the answer when the budget runs out: never a pass by silence
-    budget: ClassVar[float]  # s
+    name: str  # one word for the metric label and the log key
+    undecided: Refusal  # the answer when the budget runs out: never a pass by silence
+    budget: float  # s
 
     def decide(self, request: Request) -> Verdict | Awaitable[Verdict]: ...
 

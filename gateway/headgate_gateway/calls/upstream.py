@@ -31,7 +31,8 @@ class Lost(Unavailable):
         self.early = early  # not one byte of the answer had come: another server may be asked
 
 
-class Upstream(asyncio.Protocol):
+class Upstream:
+    __deletable__ = ["_parser"]
     """See the module. `dial` makes one."""
 
     def __init__(self) -> None:
@@ -196,7 +197,7 @@ async def dial(host: str, port: int, seconds: float) -> Upstream:
     loop = asyncio.get_running_loop()
     try:
         async with asyncio.timeout(seconds):
-            transport, connection = await loop.create_connection(Upstream, host, port)
+            transport, connection = await loop.create_connection(Upstream, host, port)  # type: ignore[type-var]
     except (OSError, TimeoutError) as error:
         raise Lost(f"{type(error).__name__}: {error}", early=True) from error
     # Else the kernel would take megabytes more for a client that reads slowly.

@@ -1,8 +1,6 @@
 """Stage `context`: from what the client asked to the task that a model server gets."""
 
 from collections.abc import Awaitable
-from dataclasses import dataclass
-from typing import ClassVar
 
 from headgate_gateway.context.chat import Found, Prepared
 from headgate_gateway.context.prepare import Preparation
@@ -10,14 +8,15 @@ from headgate_gateway.refusals import PASS, Code, Refusal, Verdict
 from headgate_gateway.request import Request
 
 
-@dataclass(slots=True)
 class WritePrompt:
-    name: ClassVar = "context"
-    undecided: ClassVar = Refusal(
+    name = "context"
+    undecided = Refusal(
         Code.STAGE_UNDECIDED, 503, "The prompt took too long to write.", retry_after=1
     )
-    budget: ClassVar = 5.0
-    preparation: Preparation
+    budget = 5.0
+
+    def __init__(self, preparation: Preparation) -> None:
+        self.preparation = preparation
 
     def decide(self, request: Request) -> Verdict | Awaitable[Verdict]:
         if request.plan is not None or request.rule.respond is not None:

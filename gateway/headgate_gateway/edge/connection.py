@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from headgate_gateway.edge.server import Edge
 
 
-class Connection(asyncio.Protocol):
+class Connection:
     def __init__(self, edge: "Edge") -> None:
         self._edge = edge
         self._limits = edge.limits

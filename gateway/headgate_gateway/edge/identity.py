@@ -1,9 +1,8 @@
 """Stage `identity`: whose key is it?"""
 
-from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
-from typing import ClassVar, Final
+from typing import Final
 
 from headgate_gateway.edge.exchange import Head
 from headgate_gateway.refusals import PASS, Code, Refusal, Verdict
@@ -51,11 +50,10 @@ def in_time(credential: Credential, now: float) -> Credential | Refusal:
     return EXPIRED if expires_at is not None and now >= expires_at else credential
 
 
-@dataclass(slots=True)
 class Identity:
-    name: ClassVar = "identity"
-    undecided: ClassVar = NO_POLICY
-    budget: ClassVar = 1.0
+    name = "identity"
+    undecided = NO_POLICY
+    budget = 1.0
 
     def decide(self, request: Request) -> Verdict:
         found = identify(request.head, request.tables, loaded=request.loaded, now=request.now)

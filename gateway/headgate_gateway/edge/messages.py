@@ -29,6 +29,7 @@ class Bodies:
 
 
 class Reader:
+    __deletable__ = ["_parser"]
     """Reads what one client sends.
 
     Args:

@@ -65,7 +65,7 @@ class Edge:
         loop = asyncio.get_running_loop()
         try:
             self._server = await loop.create_server(
-                lambda: Connection(self),
+                lambda: Connection(self),  # type: ignore[arg-type,return-value]
                 host,
                 port,
                 backlog=BACKLOG,

@@ -6,8 +6,7 @@ gets a plan, and its targets are chosen when it comes to them.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import ClassVar, Final
+from typing import Final
 
 from headgate_api.snapshot import RouteRule
 from headgate_gateway.calls.allowance import Allowance
@@ -38,13 +37,14 @@ NO_STREAM: Final = Refusal(
 )
 
 
-@dataclass(slots=True)
 class Router:
-    name: ClassVar = "routing"
-    undecided: ClassVar = NOT_READY
-    budget: ClassVar = 1.0
-    targets: Targets
-    around: Surroundings
+    name = "routing"
+    undecided = NOT_READY
+    budget = 1.0
+
+    def __init__(self, targets: Targets, around: Surroundings) -> None:
+        self.targets = targets
+        self.around = around
 
     def decide(self, request: Request) -> Verdict:
         tenant, name = request.credential.tenant, request.asked.model

@@ -1,20 +1,16 @@
 """Stage `deadline`: by when must it all be over?"""
 
-from dataclasses import dataclass
-from typing import ClassVar
-
 from headgate_gateway.calls.deadline import EXCEEDED, LONGEST, deadline
 from headgate_gateway.refusals import PASS, Refusal, Verdict
 from headgate_gateway.request import Request
 
 
-@dataclass(slots=True)
 class SetDeadline:
     """After routing, because the route has a say in it. It counts from the request's arrival."""
 
-    name: ClassVar = "deadline"
-    undecided: ClassVar = EXCEEDED.refusal
-    budget: ClassVar = 1.0
+    name = "deadline"
+    undecided = EXCEEDED.refusal
+    budget = 1.0
 
     def decide(self, request: Request) -> Verdict:
         how = request.rule.streaming

@@ -2,8 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Sequence
-from dataclasses import dataclass
-from typing import ClassVar, Final
+from typing import Final
 
 import structlog
 
@@ -20,19 +19,20 @@ WORK: Final = 64 * 1024
 STANDARD: Final = "This request is against a content policy."
 
 
-@dataclass(slots=True)
 class InputRules:
     """Text of every role and of tools counts: none of it was written by the gateway.
 
     Any policy that refuses refuses; one in Shadow only counts.
     """
 
-    name: ClassVar = "input"
-    undecided: ClassVar = Refusal(
+    name = "input"
+    undecided = Refusal(
         Code.STAGE_UNDECIDED, 503, "The content policies could not be checked.", retry_after=1
     )
-    budget: ClassVar = 2.0
-    metrics: Metrics
+    budget = 2.0
+
+    def __init__(self, metrics: Metrics) -> None:
+        self.metrics = metrics
 
     def decide(self, request: Request) -> Verdict | Awaitable[Verdict]:
         tenant, model = request.credential.tenant, request.asked.model
