@@ -10,7 +10,6 @@ from typing import Any, Final, ParamSpec, Self
 from unittest.mock import patch
 
 from headgate_api.snapshot import DeadlineBody, HedgingBody, OutlierBody, RequestLimits, RetryBody
-from headgate_gateway.calls import attempt, stops
 from headgate_gateway.calls.adapter import Sampling, Task
 from headgate_gateway.calls.allowance import Allowance
 from headgate_gateway.calls.call import Ask, Backends, Call, Patience
@@ -239,10 +238,8 @@ class Ground:
 @contextmanager
 def reaching(servers: dict[str, Server]) -> Iterator[None]:
     """Let calls reach servers in memory. Every random pause is half of what it may be."""
-    dial = Network(servers).dial
     with (
-        patch.object(attempt, "dial", dial),
-        patch.object(stops, "dial", dial),
+        patch.object(JumpingLoop, "create_connection", Network(servers).connect),
         patch("random.random", lambda: 0.5),
     ):
         yield

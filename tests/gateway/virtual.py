@@ -10,7 +10,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from headgate_gateway.calls.upstream import Lost, Upstream
+from headgate_gateway.calls.upstream import Upstream
 
 T = TypeVar("T")
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
@@ -56,11 +56,15 @@ def run(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
         return runner.run(main())
 
 
+class _Socket:
+    def setsockopt(self, *option: int) -> None: ...
+
+
 class Wire(asyncio.Transport):
     """The model server's end of one connection, and the transport of the gateway's."""
 
     def __init__(self, server: "Server", *, stale: bool = False) -> None:
-        super().__init__()
+        super().__init__({"socket": _Socket()})
         self._server = server
         self._stale = stale  # the other side is closed already, and nobody knows
         self._upstream = Upstream()
@@ -213,22 +217,24 @@ class Server:
     def next(self) -> str:
         return self.scripts[min(len(self.asked), len(self.scripts)) - 1]
 
-    async def accept(self, seconds: float) -> Upstream:
+    async def accept(self) -> Wire:
         wait = self.dials[min(self.dialed, len(self.dials) - 1)]
         self.dialed += 1
         if wait is None:
-            raise Lost("refused", early=True)
-        await asyncio.sleep(min(wait, seconds))
-        if wait > seconds:
-            raise Lost("no answer", early=True)
-        return Wire(self).upstream
+            raise ConnectionRefusedError
+        await asyncio.sleep(wait)
+        return Wire(self)
 
 
 class Network:
-    """Who listens at which address: stands in for `dial`."""
+    """Who listens at which address."""
 
     def __init__(self, servers: dict[str, Server]) -> None:
         self._servers = servers
 
-    async def dial(self, host: str, port: int, seconds: float) -> Upstream:
-        return await self._servers[host].accept(seconds)
+    async def connect(
+        self, protocol: type[Upstream], host: str, port: int
+    ) -> tuple[Wire, Upstream]:
+        """Stand in for a loop's `create_connection`."""
+        wire = await self._servers[host].accept()
+        return wire, wire.upstream
