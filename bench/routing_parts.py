@@ -88,7 +88,7 @@ def request(found: Tables) -> Request:
     )
     asked = read_chat_request(body)
     assert not isinstance(asked, Refusal)
-    return Request(
+    request = Request(
         id="r",
         head=Head("POST", "/v1/chat/completions", {}),
         body=body,
@@ -97,9 +97,10 @@ def request(found: Tables) -> Request:
         now=time.time(),
         trace=Trace(trace_id=1, span_id=1, parent_id=0, flags=0, state=b""),
         timeline=Timeline(0.0),
-        credential=Credential(Tenant("n", TENANT, ()), ApiKey(sha256="", name="key")),
-        asked=asked,
     )
+    request.credential = Credential(Tenant("n", TENANT, ()), ApiKey(sha256="", name="key"))
+    request.asked = asked
+    return request
 
 
 def pods() -> Pods:

@@ -7,8 +7,6 @@ about it is followed: fallbacks, whatever their triggers, and the later stages o
 from collections.abc import Awaitable, Iterator
 from typing import Final, TypeAlias
 
-from msgspec import structs
-
 from headgate_api.snapshot import Trigger
 from headgate_gateway.context.chat import Prepared
 from headgate_gateway.edge.chat_request import ChatRequest
@@ -37,7 +35,7 @@ async def prospects(request: Request, plan: Plan, ground: Ground) -> tuple[Prosp
             found.append(Prospect(route=name, after=after, reason=UNASKED))
             continue
         stage = Stage(route=name)
-        made = await look(structs.replace(request), plan, step, stage, ground)
+        made = await look(_again(request), plan, step, stage, ground)
         models[name] = stage.model
         found.append(_prospect(step, stage, after, made))
         if isinstance(request.asked, ChatRequest):
@@ -81,6 +79,23 @@ def _stages(plan: Plan) -> Iterator[Step]:
 
 def _takes(plan: Plan, step: Step) -> bool:
     return step.when is None or step.when.holds(plan.features)
+
+
+def _again(request: Request) -> Request:
+    """Bring a request once more to where a route is taken."""
+    made = Request(
+        id=request.id,
+        head=request.head,
+        body=request.body,
+        tables=request.tables,
+        loaded=request.loaded,
+        now=request.now,
+        trace=request.trace,
+        timeline=request.timeline,
+    )
+    made.credential, made.asked, made.route = request.credential, request.asked, request.route
+    made.decision, made.allowance = request.decision, request.allowance
+    return made
 
 
 async def look(

@@ -147,7 +147,7 @@ def _request(asked: Asked, tables: Tables, who: Credential) -> Request:
         known = learn(name.encode("latin-1", "replace"))
         if known != OURS:  # the edge drops them
             headers[known] = value.encode("utf-8", "replace")
-    return Request(
+    request = Request(
         id="",
         head=Head("POST", endpoint(asked.body), headers),
         body=asked.body,
@@ -156,8 +156,9 @@ def _request(asked: Asked, tables: Tables, who: Credential) -> Request:
         now=asked.at.timestamp(),
         trace=NOBODY,
         timeline=Timeline(time.monotonic()),
-        credential=who,
     )
+    request.credential = who
+    return request
 
 
 def endpoint(body: bytes) -> str:

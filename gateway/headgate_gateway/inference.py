@@ -233,7 +233,10 @@ def _named(key: tuple[str, ...], cohort: Cohort | None) -> bytes:
 def server_timing(timeline: Timeline, now: float) -> bytes:
     """Tell how long each stage took, in ms, as browsers and SDKs show it.
 
-    >>> server_timing(Timeline(1.0, ("identity", "parse"), [0.001, 0.0005], at=1.0015), 1.0515)
+    >>> timeline = Timeline(1.0)
+    >>> timeline.names, timeline.seconds = ("identity", "parse"), [0.001, 0.0005]
+    >>> timeline.at = 1.0015
+    >>> server_timing(timeline, 1.0515)
     b'identity;dur=1.0, parse;dur=0.5, call;dur=50.0'
     """
     tenths = floor(1e4 * (now - (timeline.at or timeline.started)))

@@ -1,9 +1,7 @@
 """One client call on its way through the pipeline."""
 
 from collections.abc import Mapping
-from typing import Any, Final
-
-from msgspec import Struct
+from typing import ClassVar, Final, final
 
 from headgate_api.snapshot import Cohort, RouteBody, RouteRule
 from headgate_gateway.calls.adapter import Task
@@ -24,34 +22,55 @@ DIRECT: Final = RouteBody()
 """The policy of models that no RoutingPolicy claims."""
 DIRECT_RULE: Final = RouteRule(name="direct")
 """Their one route."""
-LATER: Final[Any] = None
-"""Of a field that its writer has not come to."""
 
 
-class Request(Struct, kw_only=True):
-    """Filled in by the stages, in order. Every field has one writer, named here."""
+@final
+class Request:
+    """Filled in by the stages, in order. Every field has one writer, named here.
 
-    id: str  # the edge
-    head: Head  # the edge
-    body: bytes  # the edge
-    tables: Tables  # the edge, and anew behind `idempotency`: the policy in force, to its end
-    loaded: bool  # the edge: there is a policy, and it is current
-    now: float  # s since 1970; the edge
-    trace: Trace  # the edge
-    timeline: Timeline  # all
-    credential: Credential = LATER  # identity
-    asked: Asked = LATER  # parse
-    route: Route | None = None  # routing; None: the name is a ModelDeployment's own
-    rule: RouteRule = DIRECT_RULE  # routing; the route of the policy. A course: of each stage
-    decision: Decision | None = None  # routing, and the course; None: as `route`
-    plan: Plan | None = None  # routing; None: the first answer is the last
-    model: Model = LATER  # routing, or the course; None: a fixed answer
-    cohorts: Mapping[str, Cohort] = LATER  # as `model`: of it, those that may answer
-    prefers: Preferred | None = None  # as `model`: which of them go first; None: all are alike
-    deadline: Deadline = LATER  # deadline
-    task: Task = LATER  # context
-    allowance: Allowance | None = None  # routing, and the calls; None: the tenant has no limits
-    fitted: Fitted | None = None  # context; None: nothing was left out
+    Those without a value to begin with are missing until their writer has come to them.
+    """
+
+    __deletable__: ClassVar[list[str]] = ["model"]
+    __slots__ = (
+        "allowance", "asked", "body", "cohorts", "credential", "deadline", "decision", "fitted",
+        "head", "id", "loaded", "model", "now", "plan", "prefers", "route", "rule", "tables",
+        "task", "timeline", "trace",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        *,
+        id: str,  # noqa: A002 - as the client is told it
+        head: Head,
+        body: bytes,
+        tables: Tables,
+        loaded: bool,
+        now: float,
+        trace: Trace,
+        timeline: Timeline,
+    ) -> None:
+        self.id = id  # the edge
+        self.head = head  # the edge
+        self.body = body  # the edge
+        self.tables = tables  # the edge, and anew behind `idempotency`: the policy in force
+        self.loaded = loaded  # the edge: there is a policy, and it is current
+        self.now = now  # s since 1970; the edge
+        self.trace = trace  # the edge
+        self.timeline = timeline  # all
+        self.credential: Credential  # identity
+        self.asked: Asked  # parse
+        self.route: Route | None = None  # routing; None: the name is a ModelDeployment's own
+        self.rule = DIRECT_RULE  # routing; the route of the policy. A course: of each stage
+        self.decision: Decision | None = None  # routing, and the course; None: as `route`
+        self.plan: Plan | None = None  # routing; None: the first answer is the last
+        self.model: Model  # routing, or the course; missing: a fixed answer
+        self.cohorts: Mapping[str, Cohort]  # as `model`: of it, those that may answer
+        self.prefers: Preferred | None = None  # as `model`: which go first; None: all are alike
+        self.deadline: Deadline  # deadline
+        self.task: Task  # context
+        self.allowance: Allowance | None = None  # routing, and the calls; None: no limits
+        self.fitted: Fitted | None = None  # context; None: nothing was left out
 
     @property
     def policy(self) -> RouteBody:
@@ -61,3 +80,9 @@ class Request(Struct, kw_only=True):
     def label(self) -> str:
         """`policy/route`, for headers, metrics and the log."""
         return "direct" if self.route is None else self.route.steps[self.rule.name].label
+
+    def forget_model(self) -> None:
+        """Ask no model any more: what is told of the answer names none."""
+        if hasattr(self, "model"):
+            del self.model
+        self.fitted = None

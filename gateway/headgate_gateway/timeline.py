@@ -7,9 +7,7 @@ histograms, `Server-Timing` and the access log are made of these numbers afterwa
 from functools import cache
 from itertools import accumulate
 from math import floor
-from typing import Final
-
-from msgspec import Struct
+from typing import Final, final
 
 from headgate_api.snapshot import Cohort
 from headgate_gateway.calls.events import Usage
@@ -31,44 +29,60 @@ _SHORT: Final = tuple(f"{us / 1000:.3f}" for us in range(1000))
 """Numbers below 1 ms, by us, as most stages are: to write one takes longer than many a stage."""
 
 
-class Attempt(Struct):
+@final
+class Attempt:
     """One try against one model server."""
 
-    pod: str
-    cohort: Cohort
-    hedge: bool  # asked while another one was still silent
-    started: float
-    first_text: float | None = None
-    ended: float | None = None  # None: still running
-    span: int = 0  # its id in the trace: what the model server was told is its caller
-    ejected: bool = False  # the pod gets no more requests for a while
-    model: str = ""  # ModelDeployment; empty: the request's
-    granted: int = 0  # tokens that it could write, of an allowance
-    usage: Usage | None = None  # None: the request's, or nothing was written
-    result: str = ""
-    """`ok`; a reason code; or `cancelled` with the request, `hedge_lost` to the other one, `stale`:
-    the connection had rested for too long, which says nothing about the pod."""
+    __slots__ = (
+        "cohort", "ejected", "ended", "first_text", "granted", "hedge", "model", "pod", "result",
+        "span", "started", "usage",
+    )  # fmt: skip
+
+    def __init__(
+        self, pod: str, cohort: Cohort, hedge: bool, started: float, *, span: int = 0
+    ) -> None:
+        self.pod = pod
+        self.cohort = cohort
+        self.hedge = hedge  # asked while another one was still silent
+        self.started = started
+        self.first_text: float | None = None
+        self.ended: float | None = None  # None: still running
+        self.span = span  # its id in the trace: what the model server was told is its caller
+        self.ejected = False  # the pod gets no more requests for a while
+        self.model = ""  # ModelDeployment; empty: the request's
+        self.granted = 0  # tokens that it could write, of an allowance
+        self.usage: Usage | None = None  # None: the request's, or nothing was written
+        self.result = ""
+        """`ok`; a reason code; or `cancelled` with the request, `hedge_lost` to the other one,
+        `stale`: the connection had rested for too long, which says nothing about the pod."""
 
 
-class Timeline(Struct):
+@final
+class Timeline:
     """Filled in as the request goes on."""
 
-    started: float
-    names: tuple[str, ...] = ()
-    """Of its stages in order, with those that it may not come to."""
-    seconds: list[float] = []
-    """That each took, of those that it came to. One begins when the one before ends."""
-    at: float = 0.0
-    """When the last of them ended. 0: none has."""
-    waits: str = ""
-    """Name of the stage that it waits for, or last waited for. Others take no time to be seen."""
-    attempts: list[Attempt] = []
-    first_text: float | None = None
-    """When the first text could be sent to the client."""
-    left: float | None = None
-    """When the client was seen to have left, before its answer was complete."""
-    ended: float | None = None
-    _written: tuple[str, ...] = ()
+    __slots__ = (
+        "_written", "at", "attempts", "ended", "first_text", "left", "names", "seconds", "started",
+        "waits",
+    )  # fmt: skip
+
+    def __init__(self, started: float) -> None:
+        self.started = started
+        self.names: tuple[str, ...] = ()
+        """Of its stages in order, with those that it may not come to."""
+        self.seconds: list[float] = []
+        """That each took, of those that it came to. One begins when the one before ends."""
+        self.at = 0.0
+        """When the last of them ended. 0: none has."""
+        self.waits = ""
+        """Name of the stage that it waits for, or last waited for. Others take no time."""
+        self.attempts: list[Attempt] = []
+        self.first_text: float | None = None
+        """When the first text could be sent to the client."""
+        self.left: float | None = None
+        """When the client was seen to have left, before its answer was complete."""
+        self.ended: float | None = None
+        self._written: tuple[str, ...] = ()
 
     @property
     def stages(self) -> list[tuple[str, float]]:
@@ -91,7 +105,9 @@ class Timeline(Struct):
 
         Who looks at a request in work sees those so far; then they are written down anew.
 
-        >>> Timeline(1.0, ("identity", "parse"), [0.0001009, 0.00206]).written()
+        >>> timeline = Timeline(1.0)
+        >>> timeline.names, timeline.seconds = ("identity", "parse"), [0.0001009, 0.00206]
+        >>> timeline.written()
         ('0.1', '2.06')
         """
         found = self._written

@@ -180,7 +180,7 @@ class Field:
         assert isinstance(asked, ChatRequest)
         now = asyncio.get_running_loop().time()
         tenant = replace(TENANT, body=structs.replace(TENANT.body, request=self.limits))
-        return Request(
+        request = Request(
             id=f"r{len(self.requests)}",
             head=Head("POST", "/v1/chat/completions", headers or {}),
             body=body,
@@ -189,9 +189,10 @@ class Field:
             now=1_700_000_000.0,
             trace=trace(),
             timeline=Timeline(started=now),
-            credential=Credential(tenant, tenant.body.keys[0]),
-            asked=asked,
         )
+        request.credential = Credential(tenant, tenant.body.keys[0])
+        request.asked = asked
+        return request
 
     def course(self, **more: Any) -> tuple[Request, Course]:
         entered = self.entered(**more)

@@ -63,10 +63,10 @@ def features(
         now=now,
         trace=trace(),
         timeline=Timeline(0.0),
-        credential=Credential(tenant, key or ApiKey(sha256="", name="first")),
-        asked=asked,
-        route=ROUTE,  # type: ignore[arg-type]
     )
+    request.credential = Credential(tenant, key or ApiKey(sha256="", name="first"))
+    request.asked = asked
+    request.route = ROUTE  # type: ignore[assignment]
     return Features(request, Surroundings("here", lambda: 0.5))
 
 

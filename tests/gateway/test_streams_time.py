@@ -79,10 +79,10 @@ async def read(source: Source, timeline: Timeline, how: StreamingBody) -> Read:
         now=0.0,
         trace=trace(),
         timeline=timeline,
-        credential=Credential(Tenant("chat", TENANT, ()), TENANT.keys[0]),
-        asked=asked,
-        rule=RouteRule(name="all", streaming=how),
     )
+    request.credential = Credential(Tenant("chat", TENANT, ()), TENANT.keys[0])
+    request.asked = asked
+    request.rule = RouteRule(name="all", streaming=how)
     exchange, outcome, began = Timed("POST", "/v1/chat/completions"), Outcome(), clock()
 
     def begin() -> None:

@@ -440,7 +440,8 @@ async def test_requests_in_flight_are_told_by_stage(start: Start) -> None:
 def test_the_report_is_bounded_and_begins_with_the_oldest() -> None:
     requests = {}
     for number in range(MOST + 10):
-        timeline = Timeline(started=1000.0 - number, waits="idempotency")
+        timeline = Timeline(started=1000.0 - number)
+        timeline.waits = "idempotency"
         requests[str(number)] = Request(
             id=str(number),
             head=Head("POST", "/v1/chat/completions", {}),

@@ -48,14 +48,12 @@ def attempt(started: float, ended: float | None, result: str = "ok", **more: Any
 
 
 def timeline(*attempts: Attempt) -> Timeline:
-    return Timeline(
-        started=STARTED,
-        names=("identity", "parse"),
-        seconds=[0.001, 0.002],
-        attempts=list(attempts),
-        first_text=STARTED + 0.5 if attempts else None,
-        ended=STARTED + 2.0,
-    )
+    made = Timeline(STARTED)
+    made.names, made.seconds = ("identity", "parse"), [0.001, 0.002]
+    made.attempts = list(attempts)
+    made.first_text = STARTED + 0.5 if attempts else None
+    made.ended = STARTED + 2.0
+    return made
 
 
 def trace(*, sampled: bool = True, parent: int = 0xF) -> Trace:

@@ -110,9 +110,9 @@ class Twins:
             now=1_700_000_000.0,
             trace=trace(),
             timeline=Timeline(started=1000.0),
-            credential=Credential(ACME, ACME.body.keys[0]),
-            asked=found,  # type: ignore[arg-type]
         )
+        request.credential = Credential(ACME, ACME.body.keys[0])
+        request.asked = found  # type: ignore[assignment]
         assert PASS is self.router.decide(request)
         return request
 

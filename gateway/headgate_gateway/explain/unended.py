@@ -31,7 +31,7 @@ def rehearsed(request: Request, refusal: Refusal | None) -> Explanation:
     found = so_far(request, request.timeline.started)
     stages = found.timings.stages_ms if found.timings is not None else {}
     found.id = found.trace_id = found.timings = found.budgets.left_ms = None
-    if found.stages and request.task is not None:
+    if found.stages and hasattr(request, "task"):
         found.stages[-1].input_tokens = request.task.input_tokens or None
     if refusal is not None:
         found.outcome = Outcome(

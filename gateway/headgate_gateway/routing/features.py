@@ -11,7 +11,7 @@ from typing import Any, Final
 from headgate_gateway.context.counting import estimate_input
 from headgate_gateway.edge.asked import Asked, Generation
 from headgate_gateway.edge.chat_request import ChatRequest, ObjectFormat, SchemaFormat
-from headgate_gateway.request import LATER, Request
+from headgate_gateway.request import Request
 from headgate_gateway.routing.guesses import CODE_CHARACTERS, code_share, language
 
 LONGEST_HEADER: Final = 8192
@@ -48,7 +48,7 @@ class Features:
 
     def forget(self) -> None:
         """Know only what was read: a request keeps its words by its plan, and they kept it."""
-        self._request = LATER
+        del self._request
 
     def read(self) -> Mapping[str, object]:
         """Return the words that were read, by name."""

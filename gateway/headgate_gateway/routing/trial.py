@@ -32,7 +32,7 @@ from headgate_gateway.edge.asked import Asked, Generation
 from headgate_gateway.edge.chat_request import ChatRequest, Message
 from headgate_gateway.metrics import Metrics
 from headgate_gateway.refusals import Code, Refusal
-from headgate_gateway.request import LATER, Request
+from headgate_gateway.request import Request
 from headgate_gateway.routing.accept import Answer, flaws
 from headgate_gateway.routing.asking import ask_another, begin
 from headgate_gateway.routing.decision import Stage
@@ -101,7 +101,7 @@ class Trial:
         if isinstance(verdict, Refusal):
             return Trouble(verdict)
         if rule.respond is not None:
-            request.model, request.fitted = LATER, None  # no model is asked any more
+            request.forget_model()
             return Given((Text(rule.respond), End("stop", NOTHING)))
         task = await self._prepare()
         if isinstance(task, Refusal):
