@@ -30,7 +30,6 @@ from headgate_gateway.idempotency.recording import Room
 from headgate_gateway.idempotency.store import Store
 from headgate_gateway.inference import Inference, Labels
 from headgate_gateway.metrics import Metrics
-from headgate_gateway.outcome import Teller
 from headgate_gateway.pipeline import Pipeline
 from headgate_gateway.refusals import Code, Refusal
 from headgate_gateway.routing.features import Surroundings
@@ -46,6 +45,7 @@ from headgate_gateway.snapshots import Snapshots
 from headgate_gateway.telemetry import logs
 from headgate_gateway.telemetry.in_flight import in_flight
 from headgate_gateway.telemetry.setup import Telemetry
+from headgate_gateway.teller import Teller
 
 log = structlog.get_logger(__name__)
 

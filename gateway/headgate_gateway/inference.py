@@ -18,7 +18,7 @@ from headgate_gateway.explain.header import explanation
 from headgate_gateway.idempotency.keyed import HEADER, Idempotency, leave
 from headgate_gateway.idempotency.recording import replay
 from headgate_gateway.idempotency.store import Kept
-from headgate_gateway.outcome import Outcome, Teller
+from headgate_gateway.outcome import Outcome
 from headgate_gateway.pipeline import Pipeline, decided
 from headgate_gateway.refusals import PASS, Code, Pass, Refusal, Verdict
 from headgate_gateway.request import Request
@@ -30,6 +30,7 @@ from headgate_gateway.snapshots import Snapshots
 from headgate_gateway.streaming.delivery import Delivery
 from headgate_gateway.streaming.surfaces import SURFACES
 from headgate_gateway.telemetry.trace_context import Sampler
+from headgate_gateway.teller import Teller
 from headgate_gateway.timeline import Timeline
 
 MOST_LABELS: Final = 10_000

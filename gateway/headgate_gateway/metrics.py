@@ -5,24 +5,14 @@ The data path adds to plain numbers that it holds on to; a collector reads them 
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector, CollectorRegistry
 
 from headgate_gateway.telemetry.genai import Bound, GenAi
 from headgate_gateway.telemetry.names import Conventions
-from headgate_gateway.telemetry.series import (
-    Count,
-    Family,
-    Gauge,
-    Reading,
-    Spread,
-    counter,
-    counts,
-    histogram,
-    spreads,
-)
+from headgate_gateway.telemetry.series import Catalog, Count, Spread, counter, histogram
 from headgate_gateway.telemetry.speculation import SpeculationMetrics
 
 STAGE_BOUNDS: Final = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
@@ -54,33 +44,33 @@ class Served:
 class StreamMetrics:
     """Of streams in segments. `route` is a policy's route, as `policy/route`."""
 
-    def __init__(self, p: str) -> None:
+    def __init__(self, catalog: Catalog, p: str) -> None:
         labels = ("namespace", "route")
-        self.ended = counts(
+        self.ended = catalog.counts(
             p + "streams", "Streams in segments, by how they ended.", *labels, "ending"
         )
-        self.first_seconds = spreads(
+        self.first_seconds = catalog.spreads(
             p + "time_to_first_segment_seconds",
             "From request to the first segment that means something.",
             TOKEN_BOUNDS,
             *labels,
         )
-        self.gap_seconds = spreads(
+        self.gap_seconds = catalog.spreads(
             p + "segment_gap_seconds", "Between two segments of a stream.", GAP_BOUNDS, *labels
         )
-        self.segments = counts(
+        self.segments = catalog.counts(
             p + "segments", "Segments of text, by why they ended.", *labels, "cause"
         )
-        self.withheld = counts(
+        self.withheld = catalog.counts(
             p + "segments_withheld",
             "Segments that were held when their stream ended, and never given.",
             *labels,
             "reason",
         )
-        self.signals = counts(
+        self.signals = catalog.counts(
             p + "stream_signals", "Streams in which phrases were found.", *labels, "signal"
         )
-        self.aborts = counts(
+        self.aborts = catalog.counts(
             p + "stream_aborts",
             "Streams that their client left, by the segments it had.",
             *labels,
@@ -99,122 +89,129 @@ class Metrics(Collector):
         p = "headgate_gateway_"
         cohort = ("namespace", "model", "variant")
         served = (*cohort, "route", "arm", "region")
+        catalog = self.catalog = Catalog()
         self._region = region
         self._served: dict[tuple[str, ...], Served] = {}
-        self.requests = counts(
+        self.requests = catalog.counts(
             p + "requests", "Answers to clients, by HTTP status and reason code.", "status", "code"
         )
-        self.refusals = counts(
+        self.refusals = catalog.counts(
             p + "refusals", "Requests that a stage refused, by reason code.", "stage", "code"
         )
-        self.attempts = counts(
+        self.attempts = catalog.counts(
             p + "attempts", "Tries against model servers, by how they ended.", *cohort, "result"
         )
-        self.retries = counts(
+        self.retries = catalog.counts(
             p + "retries", "Tries after a failed one, by how that had ended.", "reason"
         )
-        self.hedges = counts(
+        self.hedges = catalog.counts(
             p + "hedges", "Second pods asked while the first was silent.", "outcome"
         )
-        self.cancellations = counts(
+        self.cancellations = catalog.counts(
             p + "cancellations", "Answers that were stopped while being made, by cause.", "cause"
         )
-        self.cancel_seconds = spreads(
+        self.cancel_seconds = catalog.spreads(
             p + "cancel_duration_seconds",
             "From client gone or time over to the closed connection to the model server.",
             STAGE_BOUNDS,
         )
-        self.deadline_exceeded = counts(
+        self.deadline_exceeded = catalog.counts(
             p + "deadline_exceeded", "Requests whose time was over, by where.", "stage"
         )
-        self.route_stages = counts(
+        self.route_stages = catalog.counts(
             p + "route_stages",
             "Routes tried for requests that may go through several, by how that ended.",
             "route",
             "result",
         )
-        self.route_stage_seconds = spreads(
+        self.route_stage_seconds = catalog.spreads(
             p + "route_stage_duration_seconds",
             "How long such a route was tried, to the end of its answer.",
             REQUEST_BOUNDS,
             "route",
         )
-        self.ejections = counts(
+        self.ejections = catalog.counts(
             p + "ejections", "Pods set aside because they fail.", "namespace", "model"
         )
-        self.tokens = counts(p + "tokens", "Tokens, as model servers count.", *cohort, "direction")
-        self.context_dropped = counts(
+        self.tokens = catalog.counts(
+            p + "tokens", "Tokens, as model servers count.", *cohort, "direction"
+        )
+        self.context_dropped = catalog.counts(
             p + "context_dropped",
             "What was left out of input that was too long, by kind.",
             "namespace",
             "model",
             "kind",
         )
-        self.context_dropped_tokens = counts(
+        self.context_dropped_tokens = catalog.counts(
             p + "context_dropped_tokens", "Tokens of it.", "namespace", "model"
         )
-        self.shadow_matches = counts(
+        self.shadow_matches = catalog.counts(
             p + "shadow_matches", "What a policy in Shadow would refuse.", "namespace", "policy"
         )
-        self.bugs = counts(p + "bugs", "Errors that nobody foresaw; the log has a traceback.")
-        self.stage_seconds = spreads(
+        self.bugs = catalog.counts(
+            p + "bugs", "Errors that nobody foresaw; the log has a traceback."
+        )
+        self.stage_seconds = catalog.spreads(
             p + "stage_duration_seconds", "How long a stage took to decide.", STAGE_BOUNDS, "stage"
         )
-        self.first_token_seconds = spreads(
+        self.first_token_seconds = catalog.spreads(
             p + "time_to_first_token_seconds", "From request to text.", TOKEN_BOUNDS, *served
         )
-        self.per_token_seconds = spreads(
+        self.per_token_seconds = catalog.spreads(
             p + "time_per_output_token_seconds",
             "Per token after the first one, of answers that are complete.",
             PACE_BOUNDS,
             *served,
         )
-        self.request_seconds = spreads(
+        self.request_seconds = catalog.spreads(
             p + "request_duration_seconds", "From request to end.", REQUEST_BOUNDS, *served
         )
-        self.streams = StreamMetrics(p)
-        self.speculation = SpeculationMetrics(p)
-        self.idempotency_requests = counts(
+        self.streams = StreamMetrics(catalog, p)
+        self.speculation = SpeculationMetrics(catalog, p)
+        self.idempotency_requests = catalog.counts(
             p + "idempotency_requests", "Requests with a key, by what became of it.", "result"
         )
-        self.idempotency_outcomes = counts(
+        self.idempotency_outcomes = catalog.counts(
             p + "idempotency_outcomes", "Ends of requests that held a key.", "result"
         )
-        self.idempotency_claim_seconds = spreads(
+        self.idempotency_claim_seconds = catalog.spreads(
             p + "idempotency_claim_duration_seconds", "How long the store took.", STAGE_BOUNDS
         )
-        self.genai = GenAi(conventions)
+        self.genai = GenAi(catalog, conventions)
         self.settle: Callable[[], None] = lambda: None  # adds what waits to be added
         self.bugs.of()
         self.cancel_seconds.of()
         for outcome in ("started", "won", "lost"):
             self.hedges.of(outcome)
-        self.log_lines_lost = Reading(
+        self.log_lines_lost = catalog.counter(
             p + "log_lines_lost", "Lines of the log that were not written: its reader is slow."
         )
-        self.traces_exported = Reading(p + "traces_exported", "Traces that a collector took.")
-        self.traces_lost = Reading(
+        self.traces_exported = catalog.counter(
+            p + "traces_exported", "Traces that a collector took."
+        )
+        self.traces_lost = catalog.counter(
             p + "traces_lost", "Traces that no collector took, or for which there was no room."
         )
-        self.connections = Gauge(p + "connections", "Clients connected.")
-        self.certificate_broken = Gauge(
+        self.connections = catalog.gauge(p + "connections", "Clients connected.")
+        self.certificate_broken = catalog.gauge(
             p + "certificate_broken",
             "1 while the newest certificate cannot be used and an older one is shown.",
         )
-        self.calls_in_flight = Gauge(p + "calls_in_flight", "Requests at model servers.")
-        self.idempotency_keys_held = Gauge(
+        self.calls_in_flight = catalog.gauge(p + "calls_in_flight", "Requests at model servers.")
+        self.idempotency_keys_held = catalog.gauge(
             p + "idempotency_keys_held", "Keys whose requests are in work here."
         )
-        self.idempotency_file_bytes = Gauge(
+        self.idempotency_file_bytes = catalog.gauge(
             p + "idempotency_file_bytes", "What the embedded store uses of its file."
         )
-        self.pods_ready = Gauge(p + "pods_ready", "Model server pods that may be asked.")
-        self.snapshot_epoch = Gauge(p + "snapshot_epoch", "Epoch of the snapshot in force.")
-        self.snapshot_sequence = Gauge(p + "snapshot_sequence", "Its sequence.")
-        self.snapshot_kept_objects = Gauge(
+        self.pods_ready = catalog.gauge(p + "pods_ready", "Model server pods that may be asked.")
+        self.snapshot_epoch = catalog.gauge(p + "snapshot_epoch", "Epoch of the snapshot in force.")
+        self.snapshot_sequence = catalog.gauge(p + "snapshot_sequence", "Its sequence.")
+        self.snapshot_kept_objects = catalog.gauge(
             p + "snapshot_kept_objects", "Objects whose newer version could not be taken."
         )
-        self.snapshot_longest_step_seconds = Gauge(
+        self.snapshot_longest_step_seconds = catalog.gauge(
             p + "snapshot_longest_step_seconds",
             "The most CPU time that taking a snapshot took from requests at once.",
         )
@@ -250,21 +247,15 @@ class Metrics(Collector):
 
     def collect(self) -> Iterator[Metric]:
         self.settle()
-        for family in self.families():
-            yield counter(family) if family.bounds is None else histogram(family)
+        catalog = self.catalog
+        yield from map(counter, catalog.counted)
+        yield from map(histogram, catalog.spread)
         yield self._overflows()
         yield from self.speculation.gauges()
-        for member in vars(self).values():
-            if isinstance(member, Gauge):
-                yield GaugeMetricFamily(member.name, member.text, value=member.read())
-            elif isinstance(member, Reading):
-                yield CounterMetricFamily(member.name, member.text, value=member.read())
-
-    def families(self) -> Iterator[Family[Any]]:
-        yield from (member for member in vars(self).values() if isinstance(member, Family))
-        yield from vars(self.streams).values()
-        yield from (self.speculation.decisions, self.speculation.draft_tokens)
-        yield from self.genai.families()
+        for gauge in catalog.gauges:
+            yield GaugeMetricFamily(gauge.name, gauge.text, value=gauge.read())
+        for total in catalog.counters:
+            yield CounterMetricFamily(total.name, total.text, value=total.read())
 
     def _overflows(self) -> Metric:
         metric = CounterMetricFamily(
@@ -272,7 +263,7 @@ class Metrics(Collector):
             "What a metric with too many series counted as `other`.",
             labels=("metric",),
         )
-        for family in self.families():
+        for family in self.catalog.families:
             if family.labels:
                 metric.add_metric((family.name,), family.overflowed)
         return metric

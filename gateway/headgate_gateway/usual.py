@@ -5,16 +5,16 @@ that they add to and the beginning of their lines in the log. Their numbers wait
 many values are added to a histogram faster together. Whoever reads the sums settles them before.
 """
 
-from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from math import floor
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, final
 
 import msgspec
 
 from headgate_gateway.calls.events import End, Usage
 from headgate_gateway.feedback import Feedback, count_all
 from headgate_gateway.metrics import Metrics, Served
+from headgate_gateway.outcome import Outcome, usual_facts
 from headgate_gateway.request import Request
 from headgate_gateway.telemetry.facts import OK, Facts
 from headgate_gateway.telemetry.series import Count, Spread
@@ -35,7 +35,7 @@ OWN: Final = frozenset(
 )
 """Facts that each request has of its own, and those that come before them in a line."""
 
-Numbers: TypeAlias = tuple[float, float, Usage, Sequence[float]]
+Numbers: TypeAlias = tuple[float, float, Usage, list[float]]
 """s to its end and to its first text, tokens, and s of each stage."""
 
 _TWO: Final = tuple(f"{number:02}" for number in range(100))
@@ -50,7 +50,9 @@ def _decimal(number: int) -> str:
     return f"{number // 10_000}.{_TWO[number // 100 % 100]}{_TWO[number % 100]}"
 
 
-class Kind(msgspec.Struct, frozen=True):
+@final
+@dataclass(slots=True, eq=False)
+class Kind:
     """Requests that went the same way."""
 
     names: tuple[str, str, str]
@@ -61,9 +63,10 @@ class Kind(msgspec.Struct, frozen=True):
     attempts: Count
     stages: tuple[Spread, ...]
     served: Served
-    waiting: list[Numbers]
+    waiting: list[Numbers] = field(default_factory=list)
 
 
+@final
 class Usual:
     """Tells of them."""
 
@@ -76,13 +79,13 @@ class Usual:
         self._stamp = ""  # of it
         metrics.settle = feedback.settle = self.settle
 
-    def tell(self, request: Request, end: End, facts: Callable[[], Facts]) -> bytes:
+    def tell(self, request: Request, end: End, outcome: Outcome) -> bytes:
         """Note a request's numbers, and write its line of the log.
 
         Args:
             request: one of which there is nothing else to tell.
             end: of its answer.
-            facts: finds all that there is to tell of it, which takes longer.
+            outcome: its own.
         """
         timeline, usage = request.timeline, end.usage
         started, ended, first_text = timeline.started, timeline.ended, timeline.first_text
@@ -110,16 +113,16 @@ class Usual:
         )
         kind = self._kinds.get(key)
         if kind is None:
-            kind = self._kinds[key] = self._make(request, attempt, facts())
+            kind = self._kinds[key] = self._make(request, attempt, usual_facts(request, outcome))
         first = first_text - started
-        whole = floor(1e4 * (ended - started))
+        whole = int(1e4 * (ended - started))
         self._note(kind, (whole / 1e4, first, usage, timeline.seconds))
         now = request.now + ended - started
-        second = floor(now)
+        second = int(now)
         if second != self._second:
             self._second = second
             self._stamp = f"{datetime.fromtimestamp(second, UTC):%Y-%m-%dT%H:%M:%S}"
-        us = floor(1e6 * (now - second))
+        us = int(1e6 * (now - second))
         more = ""
         if usage.cached_tokens is not None:
             more = f'"cached_tokens":{usage.cached_tokens},'
@@ -129,7 +132,7 @@ class Usual:
             f'{{"event":"request","level":"info","time":"{self._stamp}'
             f'.{_TWO[us // 10_000]}{_TWO[us // 100 % 100]}{_TWO[us % 100]}Z","id":"{request.id}",'
             f'"trace_id":"{request.trace.hex}",{kind.common},"duration_s":{_decimal(whole)},'
-            f'"pod":"{attempt.pod}","first_token_s":{_decimal(floor(1e4 * first))},'
+            f'"pod":"{attempt.pod}","first_token_s":{_decimal(int(1e4 * first))},'
             f'"input_tokens":{usage.input_tokens},"output_tokens":{usage.output_tokens},{more}'
             f'"stages_ms":{{{timeline.listed()}}},'
             f'"deadline_left_ms":{int(1000 * (request.deadline.ends_at - ended))}}}\n'
@@ -151,7 +154,6 @@ class Usual:
             metrics.attempts.of(*labels, OK),
             tuple(map(metrics.stage_seconds.of, request.timeline.names)),
             metrics.served((*labels, facts.route or DIRECT, facts.operation, asked, public)),
-            [],
         )
 
     def _note(self, kind: Kind, numbers: Numbers) -> None:

@@ -9,7 +9,8 @@ from typing import Any
 import msgspec
 from hypothesis import given, strategies as st
 
-from headgate_gateway.explain.record import CLIP, Record, clipped
+from headgate_gateway.explain.kept import Record
+from headgate_gateway.explain.record import CLIP, clipped
 from headgate_gateway.explain.ring import Ring
 
 from .conftest import KEY, Running, policy

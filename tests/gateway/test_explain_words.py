@@ -9,7 +9,8 @@ from headgate_gateway.calls.deadline import Deadline
 from headgate_gateway.calls.events import Usage
 from headgate_gateway.explain.explain import explain
 from headgate_gateway.explain.explanation import Explanation
-from headgate_gateway.explain.record import Record, decided, packed
+from headgate_gateway.explain.kept import Record
+from headgate_gateway.explain.record import decided, packed
 from headgate_gateway.explain.words import words
 from headgate_gateway.routing.decision import Decision, Stage
 from headgate_gateway.routing.routes import Route

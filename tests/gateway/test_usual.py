@@ -1,5 +1,6 @@
 """Requests that end as nearly all do: told in short, and told the same as in full."""
 
+from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -13,10 +14,10 @@ from headgate_api.snapshot import Entry
 from headgate_gateway.calls.events import End, Usage
 from headgate_gateway.feedback import Feedback
 from headgate_gateway.metrics import Metrics
-from headgate_gateway.outcome import Ended, Teller
 from headgate_gateway.telemetry.facts import Facts
 from headgate_gateway.telemetry.series import Spread
 from headgate_gateway.telemetry.tracing import Tracing
+from headgate_gateway.teller import Ended, Teller
 from headgate_gateway.usual import BATCH
 
 from .conftest import ENSEMBLE, KEY, MODEL, TENANT, Running, cohort, model, policy
@@ -25,7 +26,6 @@ from .test_calls import ask
 from .upstream import ensemble_saying, saying
 
 Start = Callable[..., Awaitable[Running]]
-TELL = Teller._tell
 
 
 class Told:
@@ -51,37 +51,35 @@ class Told:
         return msgspec.json.decode(self.feedback.body())
 
 
-@pytest.fixture
-def ended(monkeypatch: pytest.MonkeyPatch) -> list[Ended]:
+class Kept(deque[Ended]):
     """Requests as their teller gets them."""
-    kept: list[Ended] = []
 
-    def keep(teller: Teller, *one: Any) -> None:
-        kept.append(one)
-        TELL(teller, *one)
+    def __init__(self) -> None:
+        super().__init__()
+        self.all: list[Ended] = []
 
-    monkeypatch.setattr(Teller, "_tell", keep)
-    return kept
+    def append(self, one: Ended) -> None:
+        self.all.append(one)
+        super().append(one)
 
 
-@pytest.fixture
-def in_full(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Told]:
-    def tell(ended: list[Ended], **more: Any) -> Told:
-        told = Told(**more)
-        with monkeypatch.context() as patch:
-            patch.setattr(Teller, "_is_usual", lambda *_: False)
-            for one in ended:
-                TELL(told.teller, *one)
-        return told
+def watched(running: Running) -> list[Ended]:
+    """Return what will have ended of the requests that come from now on."""
+    kept = running.gateway.inference.teller._waiting = Kept()
+    return kept.all
 
-    return tell
+
+def in_full(ended: list[Ended], **more: Any) -> Told:
+    told = Told(**more)
+    told.lines += [told.teller._tell_in_full(*one) for one in ended]
+    return told
 
 
 def in_short(ended: list[Ended], **more: Any) -> Told:
     told = Told(**more)
     for one in ended:
         assert told.teller._is_usual(one[0], one[2])
-        TELL(told.teller, *one)
+        told.teller._tell(*one)
     return told
 
 
@@ -99,12 +97,11 @@ def assert_same(short: Told, full: Told) -> None:
 @pytest.mark.parametrize("entries", [(MODEL, TENANT), policy()], ids=["direct", "routed"])
 async def test_what_is_told_in_short_is_what_is_told_in_full(
     start: Start,
-    ended: list[Ended],
-    in_full: Callable[..., Told],
     entries: tuple[Entry, ...],
     conventions: str,
 ) -> None:
     running = await start(saying("Good", " day"), entries=entries)
+    ended = watched(running)
     for stream in (False, True, False):
         await ask(running, stream=stream)
 
@@ -115,9 +112,10 @@ async def test_what_is_told_in_short_is_what_is_told_in_full(
 
 @pytest.mark.parametrize("conventions", ["v1.41", "latest"])
 async def test_models_that_count_their_tokens_are_told_of_in_short_as_well(
-    start: Start, ended: list[Ended], in_full: Callable[..., Told], conventions: str
+    start: Start, conventions: str
 ) -> None:
     running = await start(ensemble_saying("Good"), entries=(ENSEMBLE, TENANT))
+    ended = watched(running)
     for usage in (Usage(7, 1), Usage(7, 9, cached_tokens=3), Usage(7, 9, False, 0, 4)):
         await ask(running)
         ended[-1][2].end = End("length", usage)
@@ -152,8 +150,9 @@ async def test_room_is_made_for_one_kind_of_requests_at_a_time(start: Start) -> 
     assert f'"answered":{BATCH}' in running.gateway.feedback.body().decode()
 
 
-async def test_what_is_not_as_usual_is_told_in_full(start: Start, ended: list[Ended]) -> None:
+async def test_what_is_not_as_usual_is_told_in_full(start: Start) -> None:
     running = await start(saying("Hi"))
+    ended = watched(running)
     await ask(running)
     await running.gateway.edge.handle(Recorded("POST", "/v1/chat/completions", KEY, b"{}"))
     await ask(running, model="unknown")
@@ -162,12 +161,11 @@ async def test_what_is_not_as_usual_is_told_in_full(start: Start, ended: list[En
     assert [True, False, False] == [teller._is_usual(one, told) for one, _, told in ended]
 
 
-async def test_a_model_that_gets_other_names_is_told_of_by_them(
-    start: Start, ended: list[Ended], in_full: Callable[..., Told]
-) -> None:
+async def test_a_model_that_gets_other_names_is_told_of_by_them(start: Start) -> None:
     """A new snapshot may leave all that is known of a request but for its series' labels."""
     _, tenant, front = policy()
     running = await start(saying("Hi"), entries=policy())
+    ended = watched(running)
     await ask(running)
     await running.take(tenant, front, model(cohort(), public_name="another"))
     await ask(running)
@@ -178,10 +176,9 @@ async def test_a_model_that_gets_other_names_is_told_of_by_them(
     assert_same(in_short(ended), in_full(ended))
 
 
-async def test_a_request_that_is_exported_as_a_trace_is_told_in_full(
-    start: Start, ended: list[Ended]
-) -> None:
+async def test_a_request_that_is_exported_as_a_trace_is_told_in_full(start: Start) -> None:
     running = await start(saying("Hi"))
+    ended = watched(running)
     await ask(running)
 
     class Collector:

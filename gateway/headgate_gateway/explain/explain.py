@@ -18,7 +18,8 @@ from headgate_gateway.explain.explanation import (
     Stage,
     Timings,
 )
-from headgate_gateway.explain.record import DECIDED, Decided, Record, Words, clipped
+from headgate_gateway.explain.kept import Decided, Record
+from headgate_gateway.explain.record import DECIDED, Words, clipped
 from headgate_gateway.routing import decision
 from headgate_gateway.routing.routes import Route
 from headgate_gateway.telemetry.facts import CLIENT_CLOSED, OK, Facts

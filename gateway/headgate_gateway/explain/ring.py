@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from headgate_gateway.explain.record import Record
+from headgate_gateway.explain.kept import Record
 
 MOST: Final = 4_000
 SECONDS: Final = 900.0

@@ -4,14 +4,14 @@
 ModelDeployment that answered; they differ behind a RoutingPolicy.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias
 
 from headgate_gateway.calls.events import Usage
 from headgate_gateway.telemetry import names
 from headgate_gateway.telemetry.names import Conventions, prometheus
-from headgate_gateway.telemetry.series import Family, Spread, counts, spreads
+from headgate_gateway.telemetry.series import Catalog, Spread
 
 # As the conventions advise.
 DURATION_BOUNDS: Final = tuple(0.01 * 2**n for n in range(14))
@@ -46,32 +46,29 @@ class Bound:
 
 
 class GenAi:
-    def __init__(self, conventions: Conventions) -> None:
+    def __init__(self, catalog: Catalog, conventions: Conventions) -> None:
         seconds = "_seconds"
-        self.duration = spreads(
+        self.duration = catalog.spreads(
             prometheus(names.SERVER_REQUEST_DURATION) + seconds,
             "From request to end.",
             DURATION_BOUNDS,
             *COMMON,
             ERROR_TYPE,
         )
-        self.first = spreads(
+        self.first = catalog.spreads(
             prometheus(names.SERVER_TIME_TO_FIRST_TOKEN) + seconds,
             "From request to text, of answers that are complete.",
             FIRST_BOUNDS,
             *COMMON,
         )
-        self.per_token = spreads(
+        self.per_token = catalog.spreads(
             prometheus(names.SERVER_TIME_PER_OUTPUT_TOKEN) + seconds,
             "Per token after the first one, of answers that are complete.",
             TOKEN_BOUNDS,
             *COMMON,
         )
-        self._usage = _Usage() if conventions == "v1.41" else _LatestUsage()
-
-    def families(self) -> Iterator[Family[Any]]:
-        yield from (self.duration, self.first, self.per_token)
-        yield from vars(self._usage).values()
+        latest = conventions == "latest"
+        self._usage = _LatestUsage(catalog) if latest else _Usage(catalog)
 
     def bind(self, operation: str, request_model: str, response_model: str) -> Bound:
         labels = (operation, names.PROVIDER, request_model, response_model)
@@ -87,9 +84,11 @@ class GenAi:
 class _Usage:
     """Of conventions 1.41: one histogram. What is not known is not told."""
 
-    def __init__(self) -> None:
+    def __init__(self, catalog: Catalog) -> None:
         name = prometheus(names.CLIENT_TOKEN_USAGE)
-        self.tokens = spreads(name, "Tokens of a request.", USAGE_BOUNDS, *COMMON, TOKEN_TYPE)
+        self.tokens = catalog.spreads(
+            name, "Tokens of a request.", USAGE_BOUNDS, *COMMON, TOKEN_TYPE
+        )
 
     def bind(self, labels: tuple[str, ...]) -> AddUsages:
         given, made = self.tokens.of(*labels, "input"), self.tokens.of(*labels, "output")
@@ -105,17 +104,19 @@ class _Usage:
 class _LatestUsage:
     """Of the latest: counters of what was spent, and histograms of how it spreads over requests."""
 
-    def __init__(self) -> None:
+    def __init__(self, catalog: Catalog) -> None:
         usage, operation = prometheus(names.INFERENCE_USAGE), prometheus(names.INFERENCE_OPERATION)
         labels = (*COMMON, TOKEN_MODALITY)
-        self.given = counts(f"{usage}_input_tokens", "Tokens read.", *labels)
-        self.made = counts(f"{usage}_output_tokens", "Tokens generated.", *labels)
-        self.cached = counts(f"{usage}_cache_read_input_tokens", "Of those read.", *labels)
-        self.thought = counts(f"{usage}_reasoning_output_tokens", "Of those generated.", *labels)
-        self.given_spread = spreads(
+        self.given = catalog.counts(f"{usage}_input_tokens", "Tokens read.", *labels)
+        self.made = catalog.counts(f"{usage}_output_tokens", "Tokens generated.", *labels)
+        self.cached = catalog.counts(f"{usage}_cache_read_input_tokens", "Of those read.", *labels)
+        self.thought = catalog.counts(
+            f"{usage}_reasoning_output_tokens", "Of those generated.", *labels
+        )
+        self.given_spread = catalog.spreads(
             f"{operation}_input_tokens", "Tokens read for a request.", USAGE_BOUNDS, *COMMON
         )
-        self.made_spread = spreads(
+        self.made_spread = catalog.spreads(
             f"{operation}_output_tokens", "Tokens generated for it.", USAGE_BOUNDS, *COMMON
         )
 

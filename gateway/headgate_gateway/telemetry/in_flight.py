@@ -69,7 +69,7 @@ def _tell(request: Request, now: float) -> InFlight:
     timeline = request.timeline
     told = InFlight(
         id=request.id,
-        trace_id=f"{request.trace.trace_id:032x}",
+        trace_id=request.trace.hex,
         stage=_stage(request),
         age_s=round(now - timeline.started, 3),
     )

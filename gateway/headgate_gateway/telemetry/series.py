@@ -5,9 +5,8 @@ The data path holds on to the series that it adds to. Nothing is computed until 
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
 from math import inf
-from typing import Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar, final
 
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
 
@@ -17,6 +16,7 @@ MOST: Final = 1000
 """Series of a family. A model that is gone keeps its own until the process ends."""
 
 
+@final
 class Count:
     """One series of a counter."""
 
@@ -29,6 +29,7 @@ class Count:
         self.value += amount
 
 
+@final
 class Spread:
     """One series of a histogram."""
 
@@ -78,13 +79,11 @@ class Family(Generic[Series]):
         labels: Sequence[str],
         make: Callable[[], Series],
         *,
-        bounds: Sequence[float] | None = None,
         most: int = MOST,
     ) -> None:
         self.name = name
         self.text = text
         self.labels = tuple(labels)
-        self.bounds = bounds  # of a histogram
         self.overflowed = 0
         """Look-ups that got the series of all others."""
         self._make = make
@@ -106,30 +105,52 @@ class Family(Generic[Series]):
         return list(self._series.items())
 
 
-@dataclass(slots=True)
-class Gauge:
-    """A value that is read when somebody asks."""
-
-    name: str
-    text: str
-    read: Callable[[], float] = lambda: 0.0
-
-
-@dataclass(slots=True)
 class Reading:
-    """A counter that is kept elsewhere, and read when somebody asks."""
+    """A number that is kept elsewhere, and read when somebody asks."""
 
-    name: str
-    text: str
-    read: Callable[[], float] = lambda: 0.0
+    __slots__ = ("name", "read", "text")
+
+    def __init__(self, name: str, text: str) -> None:
+        self.name = name
+        self.text = text
+        self.read: Callable[[], float] = float
 
 
-def counts(name: str, text: str, *labels: str) -> Family[Count]:
-    return Family(name, text, labels, Count)
+class Catalog:
+    """All that a collector is to read. What is made here is in it."""
 
+    def __init__(self) -> None:
+        self.counted: list[Family[Count]] = []
+        self.spread: list[Family[Spread]] = []
+        self.gauges: list[Reading] = []
+        self.counters: list[Reading] = []
 
-def spreads(name: str, text: str, bounds: Sequence[float], *labels: str) -> Family[Spread]:
-    return Family(name, text, labels, lambda: Spread(bounds), bounds=bounds)
+    @property
+    def families(self) -> list[Family[Any]]:
+        return [*self.counted, *self.spread]
+
+    def counts(self, name: str, text: str, *labels: str) -> Family[Count]:
+        family = Family(name, text, labels, Count)
+        self.counted.append(family)
+        return family
+
+    def spreads(
+        self, name: str, text: str, bounds: Sequence[float], *labels: str
+    ) -> Family[Spread]:
+        """Make a family of histograms with these bounds."""
+        family = Family(name, text, labels, lambda: Spread(bounds))
+        self.spread.append(family)
+        return family
+
+    def gauge(self, name: str, text: str) -> Reading:
+        gauge = Reading(name, text)
+        self.gauges.append(gauge)
+        return gauge
+
+    def counter(self, name: str, text: str) -> Reading:
+        counter = Reading(name, text)
+        self.counters.append(counter)
+        return counter
 
 
 def counter(family: Family[Count]) -> Metric:

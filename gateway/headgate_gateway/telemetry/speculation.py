@@ -5,7 +5,7 @@ from typing import NamedTuple, TypeAlias
 
 from prometheus_client.core import GaugeMetricFamily, Metric
 
-from headgate_gateway.telemetry.series import counts
+from headgate_gateway.telemetry.series import Catalog
 
 Place: TypeAlias = tuple[str, str, str, str]
 """Where guessing is judged: namespace, `policy/route`, model, and the variants that guess."""
@@ -24,15 +24,15 @@ class Judged(NamedTuple):
 class SpeculationMetrics:
     """Of pods that guess ahead, and of routes that choose between them and plain ones."""
 
-    def __init__(self, p: str) -> None:
+    def __init__(self, catalog: Catalog, p: str) -> None:
         self._p = p + "speculation_"
         self.judged: Callable[[], Iterable[Judged]] = tuple
-        self.decisions = counts(
+        self.decisions = catalog.counts(
             self._p + "decisions",
             "Requests of routes with `speculative`, by where they went and why.",
             *("namespace", "route", "outcome", "reason"),
         )
-        self.draft_tokens = counts(
+        self.draft_tokens = catalog.counts(
             self._p + "draft_tokens",
             "Tokens that were guessed, by what the model made of them.",
             *("namespace", "model", "variant", "result"),

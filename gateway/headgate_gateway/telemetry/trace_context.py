@@ -11,12 +11,9 @@ Source: https://www.w3.org/TR/trace-context-2/
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from math import ceil
 from random import Random
-from typing import Final
-
-import msgspec
+from typing import Final, final
 
 SAMPLED: Final = 0x01
 RANDOM: Final = 0x02
@@ -38,22 +35,25 @@ _RANDOM_MASK: Final = (1 << _RANDOM_BITS) - 1
 _chance: Final = Random()  # noqa: S311 - ids are no secrets
 
 
-class Trace(msgspec.Struct, frozen=True, gc=False):
+@final
+class Trace:
     """A request's place in its trace."""
 
-    trace_id: int
-    span_id: int
-    """Of the span that stands for the request here."""
-    parent_id: int
-    """Of the client's span; 0: it sent none."""
-    flags: int  # 0 to 3
-    state: bytes = b""
-    """The client's tracestate."""
+    __slots__ = ("flags", "hex", "parent_id", "span_id", "state", "trace_id")
 
-    @property
-    def hex(self) -> str:
-        """Its id, as it is written: half of the time that a number's format takes."""
-        return self.trace_id.to_bytes(16).hex()
+    def __init__(
+        self, trace_id: int, span_id: int, parent_id: int, flags: int, state: bytes = b""
+    ) -> None:
+        self.trace_id = trace_id
+        self.hex = trace_id.to_bytes(16).hex()  # half of the time that a number's format takes
+        """Its id, as it is written."""
+        self.span_id = span_id
+        """Of the span that stands for the request here."""
+        self.parent_id = parent_id
+        """Of the client's span; 0: it sent none."""
+        self.flags = flags  # 0 to 3
+        self.state = state
+        """The client's tracestate."""
 
     @property
     def sampled(self) -> bool:
@@ -74,16 +74,17 @@ def new_span_id() -> int:
     return _chance.getrandbits(64) or 1
 
 
-@dataclass(slots=True)
+@final
 class Sampler:
     """Decides once, at the beginning: model servers are told, and hold to it."""
 
-    ratio: float = 0.01  # of the traces that begin here
-    follow: bool = True  # what a client decided holds for its request
-    _least: int = field(init=False)  # of the random bits of a trace that is sampled
+    __slots__ = ("_least", "follow", "ratio")
 
-    def __post_init__(self) -> None:
-        self._least = ceil((1.0 - self.ratio) * (1 << _RANDOM_BITS))
+    def __init__(self, ratio: float = 0.01, follow: bool = True) -> None:
+        self.ratio = ratio  # of the traces that begin here
+        self.follow = follow  # what a client decided holds for its request
+        self._least = ceil((1.0 - ratio) * (1 << _RANDOM_BITS))
+        """Of the random bits of a trace that is sampled."""
 
     def begin(self, headers: Mapping[bytes, bytes]) -> Trace:
         """Go on with the client's trace, or begin a new one."""
