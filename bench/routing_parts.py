@@ -20,8 +20,8 @@ from headgate_api.snapshot import (
     TenantBody,
 )
 from headgate_gateway.calls.events import Event, Text
-from headgate_gateway.edge.chat_request import read_chat_request
 from headgate_gateway.edge.exchange import Head
+from headgate_gateway.edge.read_chat import read_chat_request
 from headgate_gateway.metrics import Metrics
 from headgate_gateway.refusals import PASS, Refusal
 from headgate_gateway.request import Request

@@ -6,7 +6,7 @@ from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from functools import partial
 from math import floor
-from typing import Any, Final
+from typing import Any, Final, final
 
 from headgate_api.snapshot import Cohort, Identity
 from headgate_gateway.calls.fixed import Fixed
@@ -67,6 +67,7 @@ class Inference:
             call.stop(refusal)
 
 
+@final
 class Answer:
     """One answer while it is given."""
 
@@ -198,6 +199,7 @@ class Answer:
         return labels
 
 
+@final
 class Labels:
     """Header lines that name what decided about an answer. They are few, and made once each."""
 

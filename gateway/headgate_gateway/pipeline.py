@@ -1,8 +1,8 @@
 """The pipeline: stages asked in order, each with a name, a time budget and a default answer."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
-from typing import Any, Protocol, TypeAlias
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any, Protocol, final
 
 from headgate_gateway.calls.deadline import EXCEEDED
 from headgate_gateway.metrics import Metrics
@@ -19,10 +19,7 @@ class Stage(Protocol):
     def decide(self, request: Request) -> Verdict | Awaitable[Verdict]: ...
 
 
-Stages: TypeAlias = Iterator[tuple[Callable[[Request], Verdict | Awaitable[Verdict]], Stage]]
-"""Those that are still to be asked."""
-
-
+@final
 class Pipeline:
     """Asks the stages about a request.
 
@@ -37,42 +34,43 @@ class Pipeline:
         self, stages: Sequence[Stage], metrics: Metrics, clock: Callable[[], float]
     ) -> None:
         self._names = tuple(stage.name for stage in stages)
-        self._stages = [(stage.decide, stage) for stage in stages]
+        self._stages = list(stages)
+        self._decide = [stage.decide for stage in stages]
         self._refusals = metrics.refusals
         self._clock = clock
 
     def ask(self, request: Request) -> Verdict | Coroutine[Any, Any, Verdict]:
         """Ask them all. It is awaited only where a stage waits: see `decided`."""
         request.timeline.names += self._names
-        return self._go_on(request, iter(self._stages))
+        return self._go_on(request, 0)
 
-    def _go_on(self, request: Request, stages: Stages) -> Verdict | Coroutine[Any, Any, Verdict]:
-        timeline, clock = request.timeline, self._clock
-        note, before = timeline.seconds.append, timeline.at or timeline.started
-        for decide, stage in stages:
-            verdict = decide(request)
+    def _go_on(self, request: Request, first: int) -> Verdict | Coroutine[Any, Any, Verdict]:
+        """Ask those from number `first` on."""
+        timeline, decide, clock = request.timeline, self._decide, self._clock
+        seconds, before = timeline.seconds, timeline.at or timeline.started
+        for number in range(first, len(decide)):
+            verdict = decide[number](request)
             if verdict is PASS:
                 now = clock()
-                note(now - before)
+                seconds.append(now - before)
                 before = now
                 continue
             timeline.at = before
             if isinstance(verdict, Refusal):
-                return self._refused(stage, request, verdict)
-            return self._await(stage, request, verdict, stages)
+                return self._refused(self._stages[number], request, verdict)
+            return self._await(number, request, verdict)
         timeline.at = before
         return PASS
 
-    async def _await(
-        self, stage: Stage, request: Request, deciding: Awaitable[Verdict], stages: Stages
-    ) -> Verdict:
+    async def _await(self, number: int, request: Request, deciding: Awaitable[Verdict]) -> Verdict:
         """Wait for a stage, and ask those behind it."""
+        stage = self._stages[number]
         verdict = await self._in_time(stage, request, deciding)
         if isinstance(verdict, Refusal):
             return self._refused(stage, request, verdict)
         assert verdict is PASS  # noqa: S101 - there is no third answer
         request.timeline.end(self._clock())
-        return await decided(self._go_on(request, stages))
+        return await decided(self._go_on(request, number + 1))
 
     def _refused(self, stage: Stage, request: Request, refusal: Refusal) -> Refusal:
         request.timeline.end(self._clock())

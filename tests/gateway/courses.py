@@ -27,8 +27,9 @@ from headgate_gateway.calls.deadline import Deadline, deadline
 from headgate_gateway.calls.events import End, Failed, Text, ToolCall, Waiting
 from headgate_gateway.calls.source import Source
 from headgate_gateway.context.prepare import Preparation
-from headgate_gateway.edge.chat_request import ChatRequest, read_chat_request
+from headgate_gateway.edge.chat_request import ChatRequest
 from headgate_gateway.edge.exchange import Head
+from headgate_gateway.edge.read_chat import read_chat_request
 from headgate_gateway.metrics import Metrics
 from headgate_gateway.refusals import Code, Refusal
 from headgate_gateway.request import Request

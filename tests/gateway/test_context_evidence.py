@@ -17,7 +17,8 @@ from headgate_gateway.context.evidence import (
     joined,
     quoted,
 )
-from headgate_gateway.edge.chat_request import ChatRequest, Evidence, Message, read_chat_request
+from headgate_gateway.edge.chat_request import ChatRequest, Evidence, Message
+from headgate_gateway.edge.read_chat import read_chat_request
 from headgate_gateway.refusals import Refusal
 
 TIDES = Evidence("tides.txt", "High at noon.")

@@ -10,7 +10,7 @@ from headgate_api.snapshot import VerifierBody
 from headgate_gateway.calls.adapter import Form, Sampling, Task
 from headgate_gateway.calls.events import End, Event, FinishReason, Text, ToolCall, Usage
 from headgate_gateway.calls.filters import is_object
-from headgate_gateway.edge.chat_request import read_chat_request
+from headgate_gateway.edge.read_chat import read_chat_request
 from headgate_gateway.refusals import Refusal
 from headgate_gateway.routing.accept import (
     FLAWS,

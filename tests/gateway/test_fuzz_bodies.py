@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, strategies as st
 
 from headgate_gateway.edge.asked import Asked
-from headgate_gateway.edge.chat_request import read_chat_request
 from headgate_gateway.edge.completion_request import read_completion_request
 from headgate_gateway.edge.embedding_request import read_embedding_request
 from headgate_gateway.edge.errors import error_body
+from headgate_gateway.edge.read_chat import read_chat_request
 from headgate_gateway.refusals import Refusal
 
 from .fuzzing import TRIES, hold, mutated, seeds

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, strategies as st
 
 from headgate_api.snapshot import ApiKey, RouteBody, TenantBody
-from headgate_gateway.edge.chat_request import read_chat_request
 from headgate_gateway.edge.completion_request import read_completion_request
 from headgate_gateway.edge.embedding_request import read_embedding_request
 from headgate_gateway.edge.exchange import Head
+from headgate_gateway.edge.read_chat import read_chat_request
 from headgate_gateway.refusals import Refusal
 from headgate_gateway.request import Request
 from headgate_gateway.routing.features import WORDS, Features, Surroundings

@@ -458,7 +458,7 @@ async def test_what_is_known_of_templates_is_bounded(start: Start) -> None:
         running.gateway.pods.put(pod("pod-1", uid=f"uid-m-{text}"))
         assert 200 == (await ask(running, model=f"m-{text}")).status
     stages = running.gateway.inference.pipeline._stages
-    stage = next(stage for _, stage in stages if stage.name == "context")
+    stage = next(stage for stage in stages if stage.name == "context")
 
     assert isinstance(stage, WritePrompt)
     assert 10 == len(stage.preparation._compiled)

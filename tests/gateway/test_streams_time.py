@@ -12,8 +12,9 @@ from headgate_api.snapshot import DeadlineBody, RetryBody, RouteRule, StreamingB
 from headgate_gateway.calls.adapter import Form, Sampling
 from headgate_gateway.calls.events import Text
 from headgate_gateway.calls.source import Source
-from headgate_gateway.edge.chat_request import ChatRequest, read_chat_request
+from headgate_gateway.edge.chat_request import ChatRequest
 from headgate_gateway.edge.exchange import Head
+from headgate_gateway.edge.read_chat import read_chat_request
 from headgate_gateway.outcome import Outcome
 from headgate_gateway.request import Request
 from headgate_gateway.routing.tables import Credential, Tables, Tenant

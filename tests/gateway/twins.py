@@ -12,8 +12,8 @@ from headgate_api.snapshot import Cohort, RouteBody, RouteRule, SpeculationBody,
 from headgate_gateway.calls.call import Call
 from headgate_gateway.calls.deadline import Deadline, deadline
 from headgate_gateway.edge.asked import Asked
-from headgate_gateway.edge.chat_request import read_chat_request
 from headgate_gateway.edge.exchange import Head
+from headgate_gateway.edge.read_chat import read_chat_request
 from headgate_gateway.metrics import Metrics
 from headgate_gateway.refusals import PASS
 from headgate_gateway.request import Request

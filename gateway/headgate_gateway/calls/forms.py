@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from headgate_gateway.calls.adapter import Check, Form
 from headgate_gateway.calls.filters import is_object
 from headgate_gateway.calls.schemas import SchemaInvalid, compiled, decode_flat, fits, quick
-from headgate_gateway.edge.asked import unsupported
+from headgate_gateway.edge.body_reader import unsupported
 from headgate_gateway.edge.chat_request import ChatRequest, ObjectFormat, SchemaFormat
 from headgate_gateway.edge.chat_tools import NamedChoice, Tool
 from headgate_gateway.refusals import Code, Refusal

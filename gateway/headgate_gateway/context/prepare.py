@@ -20,7 +20,8 @@ from headgate_gateway.context.budget import budget, too_long
 from headgate_gateway.context.chat import Found, Job, Prepared, write_chat
 from headgate_gateway.context.counting import ESTIMATE, Calibrations, Counter
 from headgate_gateway.context.tokenizers import Tokenizers
-from headgate_gateway.edge.asked import Asked, Generation, unsupported
+from headgate_gateway.edge.asked import Asked, Generation
+from headgate_gateway.edge.body_reader import unsupported
 from headgate_gateway.edge.chat_request import ChatRequest, Message
 from headgate_gateway.edge.completion_request import CompletionRequest
 from headgate_gateway.edge.embedding_request import EmbeddingRequest

@@ -1,22 +1,13 @@
-"""`POST /v1/chat/completions`: what a client may ask, and what is wrong with what it asked."""
+"""`POST /v1/chat/completions`: what a client may ask."""
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated, Any, Final, Literal, TypeAlias, get_args
+from typing import Annotated, Any, Literal, TypeAlias
 
-import msgspec
 from msgspec import Meta, Raw, Struct
 
-from headgate_gateway.edge.asked import (
-    BodyReader,
-    Generation,
-    Tokens,
-    missing,
-    stray_options,
-    unsupported,
-)
-from headgate_gateway.edge.chat_tools import NamedChoice, Tool, ToolCall, wrong_tools
-from headgate_gateway.refusals import Code, Refusal
+from headgate_gateway.edge.asked import Generation, Tokens
+from headgate_gateway.edge.chat_tools import NamedChoice, Tool, ToolCall
 
 Role: TypeAlias = Literal["system", "developer", "user", "assistant", "tool"]
 Nothing: TypeAlias = Annotated[list[Any], Meta(max_length=0)]
@@ -168,61 +159,3 @@ class ChatRequest(Generation, kw_only=True):
         if self.reasoning_effort is not None:
             return "reasoning_effort"
         return "logit_bias" if self.logit_bias else None
-
-
-NARROW: Final = {
-    "n": "1",
-    "functions": "[]",
-    "function_call": '"none"',
-    "modalities": '["text"]',
-    "audio": "",
-    "prediction": "",
-    "verbosity": "",
-    "moderation": "",
-    "prompt_cache_options": "",
-    "prompt_cache_retention": "",
-    "store": "false",
-    "service_tier": '"auto" or "default"',
-    "web_search_options": "",
-}
-"""Parameters of which not everything is supported, and the values that are."""
-_WORDS: Final = {
-    ".role": get_args(Role),
-    ".content[": ("text", "refusal"),
-    ".trust": ("trusted", "untrusted"),
-    "response_format": ("text", "json_object", "json_schema"),
-    "tool_choice": ("none", "auto", "required", "a function"),
-    "tool": ("function",),
-    "reasoning_effort": ("none", "minimal", "low", "medium", "high", "xhigh", "max"),
-}
-_READER: Final = BodyReader(NARROW, _WORDS)
-_DECODE: Final = msgspec.json.Decoder(ChatRequest).decode
-
-
-def read_chat_request(body: bytes) -> ChatRequest | Refusal:
-    """Read and check a body."""
-    chat = _READER.read(_DECODE, body)
-    if isinstance(chat, Refusal):
-        return chat
-    return stray_options(chat) or _wrong_together(chat) or _incomplete(chat) or chat
-
-
-def _wrong_together(chat: ChatRequest) -> Refusal | None:
-    if chat.store:
-        return unsupported("store", NARROW["store"])
-    if chat.top_logprobs and not chat.logprobs:
-        sentence = "'top_logprobs' is allowed only together with 'logprobs': true."
-        return Refusal(Code.INVALID_VALUE, 400, sentence, "top_logprobs")
-    if chat.tools or chat.tool_choice is not None:
-        return wrong_tools(chat.tools or (), chat.tool_choice)
-    return None
-
-
-def _incomplete(chat: ChatRequest) -> Refusal | None:
-    """Only an assistant may say nothing, in an answer that called tools or refused."""
-    for index, message in enumerate(chat.messages):
-        if message.content is None and message.role != "assistant":
-            return missing(f"messages[{index}].content")
-        if message.role == "tool" and message.tool_call_id is None:
-            return missing(f"messages[{index}].tool_call_id")
-    return None

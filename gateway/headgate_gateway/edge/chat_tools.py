@@ -1,11 +1,8 @@
 """Tools in a chat request: what is offered, what was called, and which call is wanted."""
 
-from collections.abc import Sequence
 from typing import Annotated, Final, Literal
 
 from msgspec import Meta, Raw, Struct
-
-from headgate_gateway.refusals import Code, Refusal
 
 NAME: Final = "^[a-zA-Z0-9_-]{1,64}$"
 
@@ -48,21 +45,3 @@ class ChosenFunction(Struct, forbid_unknown_fields=True):
 class NamedChoice(Struct, forbid_unknown_fields=True):
     type: Literal["function"]
     function: ChosenFunction
-
-
-def wrong_tools(tools: Sequence[Tool], choice: str | NamedChoice | None) -> Refusal | None:
-    """Find what is wrong with tools and the choice among them, taken together."""
-    names = [tool.function.name for tool in tools]
-    for index, name in enumerate(names):
-        if name in names[:index]:
-            param = f"tools[{index}].function.name"
-            return Refusal(Code.INVALID_VALUE, 400, "Two tools have the same name.", param)
-    if choice is None or choice == "none":
-        return None
-    if not names:
-        sentence = "'tool_choice' is allowed only together with 'tools'."
-        return Refusal(Code.INVALID_VALUE, 400, sentence, "tool_choice")
-    if isinstance(choice, NamedChoice) and choice.function.name not in names:
-        sentence = "'tool_choice' names a function that is not among 'tools'."
-        return Refusal(Code.INVALID_VALUE, 400, sentence, "tool_choice")
-    return None

@@ -5,7 +5,8 @@ from typing import Annotated, Final, Literal
 import msgspec
 from msgspec import Meta
 
-from headgate_gateway.edge.asked import BodyReader, Generation, stray_options, unsupported
+from headgate_gateway.edge.asked import Generation
+from headgate_gateway.edge.body_reader import BodyReader, stray_options, unsupported
 from headgate_gateway.refusals import Refusal
 
 

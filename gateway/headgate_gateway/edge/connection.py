@@ -15,7 +15,7 @@ request would cost more than reading it.
 import asyncio
 from collections.abc import Callable
 from math import inf
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, cast, final
 
 from headgate_gateway.edge import heads, wire
 from headgate_gateway.edge.errors import error_body, refusal_headers
@@ -28,7 +28,10 @@ if TYPE_CHECKING:
     from headgate_gateway.edge.server import Edge
 
 
+@final
 class Connection:
+    """One client's. The loop takes it for an `asyncio.Protocol`."""
+
     def __init__(self, edge: "Edge") -> None:
         self._edge = edge
         self._limits = edge.limits
@@ -86,6 +89,9 @@ class Connection:
         self._keep(data)  # it waits for its turn
         if len(self._ahead) > self._limits.ahead_bytes:
             self._transport.pause_reading()
+
+    def eof_received(self) -> None:
+        """Let the transport close itself."""
 
     def pause_writing(self) -> None:
         self.full = Signal()

@@ -5,7 +5,8 @@ from typing import Annotated, Final, Literal, TypeAlias
 import msgspec
 from msgspec import Meta
 
-from headgate_gateway.edge.asked import Asked, BodyReader
+from headgate_gateway.edge.asked import Asked
+from headgate_gateway.edge.body_reader import BodyReader
 from headgate_gateway.refusals import Refusal
 
 Input: TypeAlias = Annotated[str, Meta(min_length=1)]

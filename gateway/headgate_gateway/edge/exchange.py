@@ -1,18 +1,19 @@
 """What the pipeline knows of a client: a request that is whole, and a way to answer it."""
 
-from collections.abc import Mapping
-from typing import Protocol
-
-from msgspec import Struct
+from typing import Protocol, final
 
 
-class Head(Struct, frozen=True, gc=False):
+@final
+class Head:
     """A request's head. Query strings carry nothing for us and are cut off."""
 
-    method: str
-    path: str
-    headers: Mapping[bytes, bytes]
-    """Names in lower case. Repeated ones are joined with a comma, as RFC 9110 reads them."""
+    __slots__ = ("headers", "method", "path")
+
+    def __init__(self, method: str, path: str, headers: dict[bytes, bytes]) -> None:
+        self.method = method
+        self.path = path
+        self.headers = headers
+        """Names in lower case. Repeated ones are joined with a comma, as RFC 9110 reads them."""
 
 
 class Exchange(Protocol):

@@ -8,9 +8,7 @@ Remembered heads hold clients' keys, as do those of all requests in work. They a
 forgotten together.
 """
 
-from typing import Final, TypeAlias
-
-from msgspec import Struct
+from typing import Final, TypeAlias, final
 
 from headgate_gateway.edge.exchange import Head
 
@@ -28,15 +26,20 @@ _BEFORE: Final = b"ength: "
 _LENGTH_LINE: Final = b"\r\ncontent-length: "
 
 
-class Message(Struct, frozen=True, gc=False):
+@final
+class Message:
     """A whole request."""
 
-    head: Head
-    body: bytes
-    keep: bool  # the client wants to go on after the answer
-    chunked: bool  # the client understands chunks
+    __slots__ = ("body", "chunked", "head", "keep")
+
+    def __init__(self, head: Head, body: bytes, *, keep: bool, chunked: bool) -> None:
+        self.head = head
+        self.body = body
+        self.keep = keep  # the client wants to go on after the answer
+        self.chunked = chunked  # the client understands chunks
 
 
+@final
 class Familiar:
     """The heads that are known; shared by all connections."""
 
@@ -51,7 +54,8 @@ class Familiar:
             return None
         head = known.head
         headers = {**head.headers, LENGTH: digits}
-        return Message(Head(head.method, head.path, headers), body, known.keep, known.chunked)
+        again = Head(head.method, head.path, headers)
+        return Message(again, body, keep=known.keep, chunked=known.chunked)
 
     def learn(self, piece: Piece, read: Message) -> None:
         """Remember a piece's head, if it is one to be remembered. `read`: by the parser."""

@@ -1,6 +1,6 @@
 """An exchange on a connection: how an answer is framed, and what a connection is worth after it."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, final
 
 from headgate_gateway.edge import wire
 from headgate_gateway.edge.familiar import Message
@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from headgate_gateway.edge.server import Edge
 
 
+@final
 class HttpExchange:
     """See `Exchange`."""
 

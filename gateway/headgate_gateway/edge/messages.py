@@ -6,7 +6,7 @@ a fault is read: it cannot be trusted to be a request.
 
 from collections import deque
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final, final
 
 import httptools
 
@@ -28,8 +28,8 @@ class Bodies:
     held: int = 0
 
 
+@final
 class Reader:
-    __deletable__ = ["_parser"]
     """Reads what one client sends.
 
     Args:
@@ -42,7 +42,7 @@ class Reader:
         self._limits = limits
         self._bodies = bodies
         self._familiar = familiar
-        self._parser = httptools.HttpRequestParser(self)
+        self._parser: Any = httptools.HttpRequestParser(self)
 
         # Of the connection
         self.ready: deque[Message] = deque()
@@ -113,7 +113,7 @@ class Reader:
 
     def close(self) -> None:
         """Keep nothing any more, and read nothing."""
-        del self._parser  # it keeps us as we keep it
+        self._parser = None  # it keeps us as we keep it
         self.ready.clear()
         self.release(self._held)
 
@@ -210,7 +210,8 @@ class Reader:
         self.reading = False
         if self.fault is None:
             keep = self._between = self._parser.should_keep_alive()
-            self.ready.append(Message(self.head, bytes(self._body), keep, self._modern))
+            body = bytes(self._body)
+            self.ready.append(Message(self.head, body, keep=keep, chunked=self._modern))
             self._body = b""
 
     def _is_long(self, headers: dict[bytes, bytes]) -> bool:

@@ -3,7 +3,7 @@
 import time
 from email.utils import formatdate
 from http import HTTPStatus
-from typing import Final
+from typing import Final, final
 
 STATUS_LINES: Final = {
     status.value: b"HTTP/1.1 %d %s\r\n" % (status.value, status.phrase.encode())
@@ -17,6 +17,7 @@ CHUNKED: Final = b"transfer-encoding: chunked\r\n"
 LAST_CHUNK: Final = b"0\r\n\r\n"
 
 
+@final
 class Date:
     """The `date` header, formatted once a second."""
 

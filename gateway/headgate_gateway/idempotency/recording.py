@@ -6,7 +6,7 @@ so that the client's next try runs.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, final
 
 from headgate_gateway.edge.errors import error_event
 from headgate_gateway.edge.exchange import Exchange
@@ -36,6 +36,7 @@ class Room:
 Settle = Callable[[Claim, Outcome | None], None]
 
 
+@final
 class Recording:
     """See `Exchange`. Tells `settle` the outcome once; None: the answer was a refusal."""
 

@@ -6,9 +6,9 @@ from typing import Any, Final
 
 from headgate_gateway.calls.adapter import Endpoint
 from headgate_gateway.edge.asked import Asked
-from headgate_gateway.edge.chat_request import read_chat_request
 from headgate_gateway.edge.completion_request import read_completion_request
 from headgate_gateway.edge.embedding_request import read_embedding_request
+from headgate_gateway.edge.read_chat import read_chat_request
 from headgate_gateway.refusals import Refusal
 from headgate_gateway.streaming.bodies import Names, Stream, Whole
 from headgate_gateway.streaming.chat import ChatStream, ChatWhole
