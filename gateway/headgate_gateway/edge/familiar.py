@@ -53,7 +53,8 @@ class Familiar:
         if known is None:
             return None
         head = known.head
-        headers = {**head.headers, LENGTH: digits}
+        headers = head.headers.copy()
+        headers[LENGTH] = digits
         again = Head(head.method, head.path, headers)
         return Message(again, body, keep=known.keep, chunked=known.chunked)
 

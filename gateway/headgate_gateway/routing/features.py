@@ -37,7 +37,7 @@ class Features:
     """The words of one request, as attributes: `request.inputTokens` is `request_inputTokens`."""
 
     def __init__(self, request: Request, around: Surroundings) -> None:
-        self._request = request
+        self._request: Any = request
         self._around = around
 
     def __getattr__(self, word: str) -> Any:
@@ -48,7 +48,7 @@ class Features:
 
     def forget(self) -> None:
         """Know only what was read: a request keeps its words by its plan, and they kept it."""
-        del self._request
+        self._request = None
 
     def read(self) -> Mapping[str, object]:
         """Return the words that were read, by name."""
