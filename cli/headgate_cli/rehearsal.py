@@ -16,7 +16,7 @@ from headgate_api.snapshot import Entry, Pointer
 from headgate_cli.local import models
 from headgate_cli.prospects import look, prospects
 from headgate_cli.validate import checks
-from headgate_gateway.calls.call import Patience
+from headgate_gateway.calls.ask import Patience
 from headgate_gateway.edge.exchange import Head
 from headgate_gateway.edge.heads import OURS, learn
 from headgate_gateway.edge.identity import in_time

@@ -11,7 +11,7 @@ from typing import Final
 
 import structlog
 
-from headgate_gateway.calls.call import Backends, Patience
+from headgate_gateway.calls.ask import Backends, Patience
 from headgate_gateway.context.prepare import Preparation
 from headgate_gateway.context.tokenizers import Load, Tokenizers
 from headgate_gateway.context.write_prompt import WritePrompt

@@ -13,7 +13,7 @@ import structlog
 import uvloop
 
 from headgate_gateway.admin import AdminServer, Authorize, application
-from headgate_gateway.calls.call import Patience
+from headgate_gateway.calls.ask import Patience
 from headgate_gateway.context.egress import Egress
 from headgate_gateway.context.tokenizers import TokenizerFiles
 from headgate_gateway.edge.limits import Limits

@@ -9,21 +9,22 @@ import asyncio
 from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context, copy_context
 from functools import partial
-from types import coroutine
-from typing import Any
+from typing import Any, cast, final
 
 
+@final
 class Signal:
     """Something that can be awaited again and again, by one at a time; `fire` wakes who waits.
 
     For a task of asyncio's it is like a future that is new whenever it is awaited.
     """
 
-    __slots__ = ("_asyncio_future_blocking", "_cancelled", "wakes")
+    __slots__ = ("_asyncio_future_blocking", "_begins", "_cancelled", "wakes")
 
     def __init__(self) -> None:
         # It does not ask for its loop before a task does: that takes a call of the kernel.
         self._asyncio_future_blocking = False
+        self._begins = False  # somebody is about to wait
         self._cancelled: asyncio.CancelledError | None = None
         self.wakes: Callable[[], object] | None = None
         """Wakes who waits; None: nobody does."""
@@ -34,9 +35,20 @@ class Signal:
             self.wakes = None
             wakes()
 
-    def __await__(self) -> Generator["Signal", None, None]:
-        self._asyncio_future_blocking = True
-        yield self
+    # As it is awaited by one at a time, it is its own iterator: nothing is made for each wait.
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        self._begins = self._asyncio_future_blocking = True
+        return cast(Generator[Any, Any, None], self)
+
+    def __iter__(self) -> "Signal":
+        return self
+
+    def __next__(self) -> "Signal":
+        if not self._begins:
+            raise StopIteration
+        self._begins = False
+        return self
 
     # What is asked of a future, by tasks and by who ends its waiting
 
@@ -66,6 +78,7 @@ class Signal:
             del cancelled  # it knows of this frame, which would know of it for ever
 
 
+@final
 class Work:
     """Runs a coroutine: at once until it waits, and on in the turn in which a `Signal` fires.
 
@@ -119,11 +132,11 @@ class Work:
         except Exception as error:  # noqa: BLE001 - told to the loop, as a task would
             self._end(error)
         else:
-            if type(awaited) is Signal:
+            if isinstance(awaited, Signal):
                 awaited.wakes = self._resume
                 self._signal = awaited
             else:
-                rest = _finish(self._coroutine, awaited)
+                rest = cast(Coroutine[Any, Any, None], _Rest(self._coroutine, awaited))
                 self._task = self._loop.create_task(rest, context=self._context)
                 self._task.add_done_callback(self._finished)
         finally:
@@ -144,20 +157,32 @@ async def in_task() -> None:
     await asyncio.sleep(0)
 
 
-async def _finish(begun: Coroutine[Any, Any, None], awaited: object) -> None:
-    await _rest(begun, awaited)
+@final
+class _Rest:
+    """A coroutine that has been begun, for a task to go on with: it waits for `awaited`."""
 
+    __slots__ = ("_awaited", "_begun", "_told")
 
-@coroutine
-def _rest(begun: Coroutine[Any, Any, None], awaited: object) -> Generator[Any, None, None]:
-    """Go on with a coroutine that has been begun, and waits for `awaited`."""
-    while True:
+    def __init__(self, begun: Coroutine[Any, Any, None], awaited: object) -> None:
+        self._begun = begun
+        self._awaited = awaited
+        self._told = False  # the task knows what to wait for
+
+    def send(self, value: object) -> object:
+        if self._told:
+            return self._begun.send(value)
+        self._told = True
+        return self._awaited
+
+    def throw(self, error: BaseException) -> object:
+        self._told = True
         try:
-            try:
-                yield awaited
-            except BaseException as error:  # noqa: BLE001 - the coroutine's own
-                awaited = begun.throw(error)
-            else:
-                awaited = begun.send(None)
-        except StopIteration:
-            return
+            return self._begun.throw(error)
+        finally:
+            del error  # as in `Signal.result`
+
+    def close(self) -> None:
+        self._begun.close()
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        return self._begun.__await__()

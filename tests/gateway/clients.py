@@ -149,5 +149,7 @@ def has_spoken(running: Running) -> bool:
 
 def in_work(running: Running) -> list[bool]:
     """Of each attempt that runs: whether a byte of its answer has come."""
-    running_now = [attempt for call in running.gateway.inference.calls for attempt in call._running]
+    running_now = [
+        attempt for call in running.gateway.inference.calls for attempt in call.tries.running
+    ]
     return [bool(a._connection and a._connection._touched) for a in running_now]

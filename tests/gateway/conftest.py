@@ -25,7 +25,7 @@ from headgate_api.snapshot import (
     Target,
     TenantBody,
 )
-from headgate_gateway.calls.call import Patience
+from headgate_gateway.calls.ask import Patience
 from headgate_gateway.edge.limits import Limits
 from headgate_gateway.gateway import Gateway
 from headgate_gateway.idempotency.store import Store

@@ -22,7 +22,8 @@ from headgate_api.snapshot import (
     Target,
     TenantBody,
 )
-from headgate_gateway.calls.call import Ask, Backends, Call, Patience
+from headgate_gateway.calls.ask import Ask, Backends, Patience
+from headgate_gateway.calls.call import Call
 from headgate_gateway.calls.deadline import Deadline, deadline
 from headgate_gateway.calls.events import End, Failed, Text, ToolCall, Waiting
 from headgate_gateway.calls.source import Source

@@ -12,7 +12,8 @@ from unittest.mock import patch
 from headgate_api.snapshot import DeadlineBody, HedgingBody, OutlierBody, RequestLimits, RetryBody
 from headgate_gateway.calls.adapter import Sampling, Task
 from headgate_gateway.calls.allowance import Allowance
-from headgate_gateway.calls.call import Ask, Backends, Call, Patience
+from headgate_gateway.calls.ask import Ask, Backends, Patience
+from headgate_gateway.calls.call import Call
 from headgate_gateway.calls.deadline import Deadline, deadline
 from headgate_gateway.calls.events import End, Event, Failed, Text, Waiting
 from headgate_gateway.calls.source import Source
@@ -20,6 +21,7 @@ from headgate_gateway.calls.traffic import Traffic
 from headgate_gateway.refusals import Refusal
 from headgate_gateway.routing.pods import Pod, Pods, Pool
 from headgate_gateway.routing.speculation import Preferred
+from headgate_gateway.streaming.continued import Continued
 from headgate_gateway.timeline import Attempt as Record, Timeline
 
 from .conftest import cohort
@@ -84,7 +86,7 @@ class Ground:
     runtime: str = "triton-python"
     patience: Patience = field(default_factory=Patience)
     pods: Pods = field(default_factory=Pods)
-    calls: list[Call] = field(default_factory=list)
+    calls: list[Call | Continued] = field(default_factory=list)
     _patches: ExitStack = field(default_factory=ExitStack)
 
     def __post_init__(self) -> None:
@@ -171,10 +173,10 @@ class Ground:
         """Ask and read to the end."""
         return await self.read(self.call(**more))
 
-    async def read(self, call: Call, pause: float = 0.0) -> Answer:
+    async def read(self, call: Call | Continued, pause: float = 0.0) -> Answer:
         """Read to the end; the client takes `pause` s for each piece of text."""
         clock = asyncio.get_running_loop().time
-        answer = Answer(clock(), call._timeline)
+        answer = Answer(clock(), timeline(call))
         try:
             while True:
                 match await following(call):
@@ -230,8 +232,9 @@ class Ground:
             assert {0} == {pod.in_flight for pod in self.by_name.values()}
             assert {0} == {server.open for server in self.servers}
             assert 0 == loop.timers
-            assert all(r.ended is not None for c in self.calls for r in c._timeline.attempts)
-            assert all(r.result for c in self.calls for r in c._timeline.attempts)
+            attempts = [record for call in self.calls for record in timeline(call).attempts]
+            assert all(record.ended is not None for record in attempts)
+            assert all(record.result for record in attempts)
         self._patches.close()
 
 
@@ -243,6 +246,11 @@ def reaching(servers: dict[str, Server]) -> Iterator[None]:
         patch("random.random", lambda: 0.5),
     ):
         yield
+
+
+def timeline(call: Call | Continued) -> Timeline:
+    """What is told of a call later."""
+    return call.tries.timeline if isinstance(call, Call) else call._timeline
 
 
 async def following(call: Source) -> Event:

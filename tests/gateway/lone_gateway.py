@@ -12,7 +12,7 @@ from pathlib import Path
 import uvloop
 
 from headgate_api.snapshot import Pointer
-from headgate_gateway.calls.call import Patience
+from headgate_gateway.calls.ask import Patience
 from headgate_gateway.edge.limits import Limits
 from headgate_gateway.gateway import Gateway
 from headgate_gateway.idempotency.sqlite import SqliteStore

@@ -70,7 +70,7 @@ async def test_a_client_can_leave_in_every_state(state: str, stream: bool) -> No
         reading.cancel()
         await asyncio.gather(reading, return_exceptions=True)
         now = asyncio.get_running_loop().time()
-        running = [r for r in call._timeline.attempts if r.result == "cancelled"]
+        running = [r for r in call.tries.timeline.attempts if r.result == "cancelled"]
         silent = [
             asked.id
             for server in g.servers
@@ -274,7 +274,7 @@ async def test_every_call_ends_once_and_on_time_and_leaves_nothing(
             assert one.late <= client.pause + 0.001
         else:
             assert client.leaves
-        attempts = call._timeline.attempts
+        attempts = call.tries.timeline.attempts
         counted = [record for record in attempts if record.result != "stale"]
         hedges = [record for record in attempts if record.hedge]
         assert len(attempts) - len(counted) <= 1

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from headgate_api.snapshot import DeadlineBody
-from headgate_gateway.calls.call import Patience
+from headgate_gateway.calls.ask import Patience
 
 from .conftest import ENSEMBLE, KEY, NAME, TENANT, Running, pod, policy, until
 from .exchanges import Recorded

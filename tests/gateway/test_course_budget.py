@@ -7,6 +7,7 @@ from msgspec import structs
 
 from headgate_api.snapshot import HedgingBody, RequestLimits, RetryBody, RouteBody, VerifierBody
 from headgate_gateway.calls.adapter import Form, Sampling, Task
+from headgate_gateway.calls.call import Call
 from headgate_gateway.streaming.continued import Continued
 
 from .courses import Field, Told, back, cascade, on, router, rule
@@ -255,8 +256,9 @@ async def test_a_prompt_is_charged_wherever_it_was_read(
 
     assert results == answer.results
     (call,) = ground.calls
-    assert call._allowance is not None
-    assert prompts * TASK.input_tokens + len(["Fine"]) == call._allowance.used
+    assert isinstance(call, Call)
+    assert call._ask.allowance is not None
+    assert prompts * TASK.input_tokens + len(["Fine"]) == call._ask.allowance.used
 
 
 @pytest.mark.parametrize(
@@ -274,8 +276,8 @@ async def test_who_goes_on_with_an_answer_reads_and_writes_within_the_budget(
     async with Ground([Server(["One 0.1 two 0.1 cut"]), Server(["and three end"])]) as ground:
         call = ground.call(task=TASK, limits=limits)
         call.close()
-        source = Continued(ground.backends, call._ask, call._timeline)
-        told = await ground.read(source)  # type: ignore[arg-type]
+        source = Continued(ground.backends, call._ask, call.tries.timeline)
+        told = await ground.read(source)
 
     assert (code, text) == (told.code, told.text)
-    assert written == [attempt.granted for attempt in call._timeline.attempts]
+    assert written == [attempt.granted for attempt in call.tries.timeline.attempts]

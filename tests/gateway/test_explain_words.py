@@ -57,7 +57,15 @@ def route() -> Route:
 
 def record(decision: Decision | None, watch: Watch | None = None, **told: Any) -> Record:
     line = msgspec.json.encode(facts(**told))
-    deadline = Deadline(STARTED + 60, STARTED + 59.5, 30, 15, 15, "x-request-timeout-ms", False)
+    deadline = Deadline(
+        ends_at=STARTED + 60,
+        stop_at=STARTED + 59.5,
+        first_segment=30,
+        idle_token=15,
+        beat=15,
+        source="x-request-timeout-ms",
+        background=False,
+    )
     policy = None if decision is None else decision.route
     kept = b"" if decision is None else packed(decided(decision, watch, STARTED))
     return Record("p-1", STARTED, STARTED + 2, line, deadline, 512, 4000, 731, policy, kept)

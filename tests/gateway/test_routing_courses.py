@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from headgate_api.snapshot import FallbackBody, RouteRule
-from headgate_gateway.calls.call import Patience
+from headgate_gateway.calls.ask import Patience
 from headgate_gateway.gateway import DRAINING
 from headgate_gateway.idempotency.sqlite import SqliteStore
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from headgate_api.snapshot import Entry, RetryBody, RouteBody, RouteRule, StreamingBody, Target
-from headgate_gateway.calls.call import Patience
+from headgate_gateway.calls.ask import Patience
 from headgate_gateway.gateway import DRAINING
 from headgate_gateway.refusals import Code, Refusal
 from headgate_gateway.streaming.segmented import TURN

@@ -26,7 +26,7 @@ from headgate_gateway.streaming.watch import Watch
 from headgate_gateway.timeline import Timeline
 
 from .conftest import NAME, api_key
-from .engine import SHORT, TASK, Ground, ground, virtual
+from .engine import SHORT, TASK, Ground, ground, timeline, virtual
 from .streams import Pieces, Seen
 from .told import trace
 
@@ -110,7 +110,7 @@ async def read(source: Source, timeline: Timeline, how: StreamingBody) -> Read:
 
 async def ask(place: Ground, how: StreamingBody | None = None, **more: Any) -> Read:
     call = place.call(**more)
-    return await read(call, call._timeline, how or StreamingBody())
+    return await read(call, call.tries.timeline, how or StreamingBody())
 
 
 @virtual
@@ -181,9 +181,9 @@ async def going_on(place: Ground, **more: Any) -> Read:
     call = place.call(**more)
     call.close()
     place.calls.clear()
-    source = Continued(place.backends, call._ask, call._timeline)
-    place.calls.append(source)  # type: ignore[arg-type]
-    return await read(source, call._timeline, CONTINUE)
+    source = Continued(place.backends, call._ask, call.tries.timeline)
+    place.calls.append(source)
+    return await read(source, call.tries.timeline, CONTINUE)
 
 
 @virtual
@@ -198,7 +198,7 @@ async def test_another_pod_goes_on_where_one_was_lost() -> None:
     assert "HelloOne. Two " == second.fields["text_input"]
     assert (64, 62) == (first.fields["max_tokens"], second.fields["max_tokens"])
     assert {"prompt_tokens": 2, "completion_tokens": 4, "total_tokens": 6} == told.seen.usage
-    lost, last = place.calls[0]._timeline.attempts
+    lost, last = timeline(place.calls[0]).attempts
     assert ("upstream_lost", None, "ok") == (lost.result, lost.usage, last.result)
 
 

@@ -1,18 +1,17 @@
 """One try against one model server: from a connection to the last event of its answer."""
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Sequence
 from contextvars import Context
-from typing import Final
+from typing import Final, final
 
-from headgate_api.snapshot import Cohort, RetryOn
+from headgate_api.snapshot import RetryOn
 from headgate_gateway.calls.adapter import Task
 from headgate_gateway.calls.adapters import ADAPTERS, GUESSING
+from headgate_gateway.calls.ask import Backends
 from headgate_gateway.calls.events import Event, Failed, Usage
 from headgate_gateway.calls.failures import CUT
 from headgate_gateway.calls.retry import KINDS
-from headgate_gateway.calls.stops import Stops
 from headgate_gateway.calls.upstream import Lost, Upstream, dial
 from headgate_gateway.routing.pods import Pod
 from headgate_gateway.timeline import Attempt as Record
@@ -25,23 +24,24 @@ LONGEST_ERROR: Final = 4096
 """Bytes of an error that are worth reading, and telling."""
 
 
+@final
 class Attempt:
     """Ask `poll()` whenever `on_news` was called; `leave()` at the end, whatever happened.
 
     Args:
+        backends: how long to wait for a connection, and who tells model servers to stop.
         call_id: unique in the region.
         pod: whom to ask; it counts the attempt as in flight until `leave`.
-        cohort: of the pod.
         task: what to do.
         left_ms: time that is left for it.
         headers: header lines to pass on.
         record: the attempt as it is told about later.
         on_news: called when `poll` may have something to say.
-        stops: tells model servers to stop.
     """
 
     __slots__ = (
         "_adapter",
+        "_backends",
         "_connection",
         "_dialing",
         "_error",
@@ -52,7 +52,6 @@ class Attempt:
         "_on_news",
         "_reader",
         "_request",
-        "_stops",
         "cohort",
         "heard",
         "kind",
@@ -66,19 +65,19 @@ class Attempt:
     def __init__(
         self,
         *,
+        backends: Backends,
         call_id: str,
         pod: Pod,
-        cohort: Cohort,
         task: Task,
         left_ms: int,
         headers: bytes,
         record: Record,
         on_news: Callable[[], None],
-        stops: Stops,
     ) -> None:
+        self._backends = backends
         self._id = call_id
         self.pod = pod
-        self.cohort = cohort
+        self.cohort = cohort = record.cohort
         self.record = record
         self.heard = record.started
         self.spoke: float | None = None  # when there was first something to read, held or not
@@ -96,8 +95,7 @@ class Attempt:
             headers=headers,
         )
         self._on_news = on_news
-        self._stops = stops
-        self._events: deque[Event] = deque()  # read, and not yet given
+        self._events: list[Event] = []  # read, and not yet given: the last one comes first
         self._error = b""  # body of an answer that is none
         self._connection: Upstream | None = None
         self._dialing: asyncio.Task[Upstream] | None = None
@@ -105,13 +103,13 @@ class Attempt:
         pod.in_flight += 1
         self._load = pod.in_flight  # when it began
 
-    def start(self, *, rested: bool, connect_seconds: float) -> None:
+    def start(self, *, rested: bool) -> None:
         """Send the request, on a connection that has rested if there is one and it is allowed."""
         connection = self.pod.take() if rested else None
         if connection is not None:
             self._send(connection)
             return
-        dialing = dial(self.pod.host, self.pod.port, connect_seconds)
+        dialing = dial(self.pod.host, self.pod.port, self._backends.patience.connect)
         # Of no request: what others hear on this connection later must not be logged in our name.
         self._dialing = asyncio.get_running_loop().create_task(dialing, context=Context())
         self._dialing.add_done_callback(self._dialed)
@@ -119,7 +117,7 @@ class Attempt:
     def poll(self, now: float) -> Event | None:
         """Take the next event, if there is one. After an `End` or a `Failed` nothing follows."""
         if self._events:
-            return self._events.popleft()
+            return self._events.pop()
         connection = self._connection
         if connection is None:
             return self._dial_failure()
@@ -140,10 +138,10 @@ class Attempt:
             if self.spoke is None and (events or self._reader.holding):
                 self.spoke = now
             if events:
-                if type(last := events[-1]) is Failed:
+                if isinstance(last := events[-1], Failed):
                     self.kind = KINDS.get(last.refusal.code)
                 if len(events) > 1:
-                    self._events.extend(events[1:])
+                    self._events = list(events[:0:-1])
                 return events[0]
         return None
 
@@ -167,7 +165,7 @@ class Attempt:
             names = {"host": self.pod.address, "served_model": self.cohort.served_model}
             stop = self._adapter.stop(call_id=self._id, **names)
             if stop is not None:
-                self._stops.send(self.pod, stop)
+                self._backends.stops.send(self.pod, stop)
 
     @property
     def ready(self) -> bool:

@@ -6,9 +6,7 @@ and every model server is told how much of it is left.
 
 import re
 from collections.abc import Mapping
-from typing import Final
-
-from msgspec import Struct
+from typing import Final, final
 
 from headgate_api.snapshot import DeadlineBody
 from headgate_gateway.calls.events import Failed
@@ -33,22 +31,48 @@ _SECONDS: Final = re.compile(rb"\d{1,8}(\.\d{1,9})?")
 SILENCE: Final = b"x-stainless-read-timeout"
 
 
-class Deadline(Struct, frozen=True, gc=False):
-    """When what must have happened; times are on the event loop's clock."""
+@final
+class Deadline:
+    """When what must have happened; times are on the event loop's clock.
 
-    ends_at: float
-    """The answer's last byte is sent."""
-    stop_at: float
-    """The model is stopped: what is left is for ending gracefully."""
-    first_segment: float
-    """s that an attempt may take to its first text."""
-    idle_token: float
-    """s between two pieces of text."""
-    beat: float
-    """s of silence after which the client needs a sign of life."""
-    source: str
-    """Who set it: `policy`, or the client's header."""
-    background: bool
+    Args:
+        ends_at: the answer's last byte is sent.
+        stop_at: the model is stopped: what is left is for ending gracefully.
+        first_segment: s that an attempt may take to its first text.
+        idle_token: s between two pieces of text.
+        beat: s of silence after which the client needs a sign of life.
+        source: who set it: `policy`, or the client's header.
+        background: nobody waits for the answer.
+    """
+
+    __slots__ = (
+        "background",
+        "beat",
+        "ends_at",
+        "first_segment",
+        "idle_token",
+        "source",
+        "stop_at",
+    )
+
+    def __init__(
+        self,
+        *,
+        ends_at: float,
+        stop_at: float,
+        first_segment: float,
+        idle_token: float,
+        beat: float,
+        source: str,
+        background: bool,
+    ) -> None:
+        self.ends_at = ends_at
+        self.stop_at = stop_at
+        self.first_segment = first_segment
+        self.idle_token = idle_token
+        self.beat = beat
+        self.source = source
+        self.background = background
 
 
 def deadline(

@@ -47,6 +47,12 @@ UNAVAILABLE: Final = Failed(
 CUT: Final = Failed(
     Refusal(Code.UPSTREAM_LOST, 502, "The connection to the model server broke. Try again.")
 )
+SILENT: Final = Failed(
+    Refusal(Code.UPSTREAM_TIMEOUT, 504, "The model server stayed silent for too long.")
+)
+NOT_READY: Final = Refusal(
+    Code.MODEL_NOT_READY, 503, "No replica of this model is ready.", retry_after=5
+)
 INVALID_OUTPUT: Final = Failed(
     Refusal(Code.INVALID_OUTPUT, 502, "The model's answer is not in the form that was asked for.")
 )

@@ -1,11 +1,16 @@
 """From what the stages have found out to a call."""
 
+from collections.abc import Mapping
+
 from msgspec import structs
 
+from headgate_api.snapshot import Cohort
 from headgate_gateway.calls.adapter import Form, Task
-from headgate_gateway.calls.call import Ask, Backends, Call
+from headgate_gateway.calls.ask import Ask, Backends
+from headgate_gateway.calls.call import Call
 from headgate_gateway.calls.source import Source
 from headgate_gateway.request import Request
+from headgate_gateway.routing.speculation import Preferred
 from headgate_gateway.routing.tables import Model
 from headgate_gateway.streaming.continued import Continued
 
@@ -21,13 +26,31 @@ def begin(backends: Backends, request: Request, *, plain: bool) -> Source:
 
 def ask(request: Request, *, plain: bool) -> Ask:
     """Put it together. `plain`: nothing is given to the client before the end."""
-    policy, task, how = request.policy, request.task, request.rule.streaming
+    task, how = request.task, request.rule.streaming
     if how is not None and how.mode == "Buffered" and not plain:
         plain, task = True, held(task)
+    return _ask(request, request.model, request.cohorts, task, prefers=request.prefers, plain=plain)
+
+
+def ask_another(request: Request, model: Model, task: Task) -> Ask:
+    """Put together what to ask of another model than the request's own, which shows no client."""
+    return _ask(request, model, model.cohorts, task, prefers=None, plain=True)
+
+
+def _ask(
+    request: Request,
+    model: Model,
+    cohorts: Mapping[str, Cohort],
+    task: Task,
+    *,
+    prefers: Preferred | None,
+    plain: bool,
+) -> Ask:
+    policy = request.policy
     return Ask(
-        pool=request.model.pool,
-        cohorts=request.cohorts,
-        prefers=request.prefers,
+        pool=model.pool,
+        cohorts=cohorts,
+        prefers=prefers,
         task=task,
         plain=plain,
         deadline=request.deadline,
@@ -38,12 +61,6 @@ def ask(request: Request, *, plain: bool) -> Ask:
         id=request.id,
         trace=request.trace,
     )
-
-
-def ask_another(request: Request, model: Model, task: Task) -> Ask:
-    """Put together what to ask of another model than the request's own, which shows no client."""
-    whole = ask(request, plain=True)
-    return structs.replace(whole, pool=model.pool, cohorts=model.cohorts, prefers=None, task=task)
 
 
 def held(task: Task) -> Task:

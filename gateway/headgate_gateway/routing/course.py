@@ -22,13 +22,14 @@ from headgate_gateway.routing.plan import Plan
 from headgate_gateway.routing.router import errors
 from headgate_gateway.routing.routes import Step
 from headgate_gateway.routing.trial import Given, Ground, Signature, Trial
+from headgate_gateway.waking import Signal
 
 CANCELLED: Final = "cancelled"
 """Why a stage was stopped whose client has left."""
 UNASKED: Final = "its `when` does not hold"
 
 
-class Course:
+class Course(Source):
     """See `Source`. A task runs it until an answer is found; from then on it only hands on."""
 
     def __init__(self, ground: Ground, request: Request, plan: Plan) -> None:
@@ -43,7 +44,7 @@ class Course:
         # Towards the client
         self._events: deque[Event] = deque()  # that it may have
         self._open: Source | None = None  # whose events it gets as they come
-        self._news: asyncio.Future[None] | None = None  # set while somebody waits
+        self._news = Signal()
         self._beat = min(ground.backends.patience.beat, request.deadline.beat)
         self._timer = self._loop.call_later(self._beat, self._ring)
 
@@ -69,7 +70,6 @@ class Course:
         return self._answering.usage if self._answering is not None else NOTHING
 
     def take(self) -> Event | None:
-        self._news = None
         if self._events:
             return self._events.popleft()
         if self._open is not None:
@@ -81,10 +81,9 @@ class Course:
             self._work.result()  # raises what nobody foresaw
         return None
 
-    def news(self, give: Give | None = None) -> asyncio.Future[None]:
+    def news(self, give: Give | None = None) -> Signal:
         if self._open is not None:
             return self._open.news(give)
-        self._news = self._loop.create_future()
         return self._news
 
     def stop(self, refusal: Refusal) -> None:
@@ -111,8 +110,7 @@ class Course:
             self._finish(self._stage, "stopped", reason)
 
     def _wake(self, *_: object) -> None:
-        if self._news is not None and not self._news.done():
-            self._news.set_result(None)
+        self._news.fire()
 
     def _ring(self) -> None:
         """The client has heard nothing for a while."""

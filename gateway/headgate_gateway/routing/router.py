@@ -10,7 +10,7 @@ from typing import Final
 
 from headgate_api.snapshot import RouteRule
 from headgate_gateway.calls.allowance import Allowance
-from headgate_gateway.calls.call import NOT_READY
+from headgate_gateway.calls.failures import NOT_READY
 from headgate_gateway.edge.asked import Generation
 from headgate_gateway.edge.body_reader import unsupported
 from headgate_gateway.edge.chat_request import ChatRequest

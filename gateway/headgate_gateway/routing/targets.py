@@ -8,7 +8,7 @@ from typing import Final, TypeAlias
 from msgspec import Struct, structs
 
 from headgate_api.snapshot import Cohort, Target
-from headgate_gateway.calls.call import NOT_READY
+from headgate_gateway.calls.failures import NOT_READY
 from headgate_gateway.refusals import Code, Refusal
 from headgate_gateway.request import Request
 from headgate_gateway.routing.decision import Why

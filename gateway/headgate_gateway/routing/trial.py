@@ -10,7 +10,8 @@ from msgspec import structs
 from headgate_api.snapshot import RouteRule
 from headgate_gateway.calls.adapter import Task
 from headgate_gateway.calls.allowance import SPENT
-from headgate_gateway.calls.call import Backends, Call
+from headgate_gateway.calls.ask import Backends
+from headgate_gateway.calls.call import Call
 from headgate_gateway.calls.deadline import EXCEEDED
 from headgate_gateway.calls.events import (
     MOST_KEPT,

@@ -4,26 +4,28 @@ Only who is given a text can do it: the prompt and all that was said so far is a
 An OpenAI server that is given a conversation would begin a new answer.
 """
 
-import asyncio
 from typing import Final
 
 from msgspec import structs
 
 from headgate_api.snapshot import Cohort
 from headgate_gateway.calls.allowance import SPENT
+from headgate_gateway.calls.ask import Ask, Backends
 from headgate_gateway.calls.attempt import Attempt
-from headgate_gateway.calls.call import NOT_READY, Ask, Backends, Call
+from headgate_gateway.calls.call import Call
 from headgate_gateway.calls.deadline import TOO_SHORT
 from headgate_gateway.calls.events import End, Event, Failed, Text, Usage
-from headgate_gateway.calls.source import Give
+from headgate_gateway.calls.failures import NOT_READY
+from headgate_gateway.calls.source import Give, Source
 from headgate_gateway.refusals import Code, Refusal
 from headgate_gateway.timeline import Timeline
+from headgate_gateway.waking import Signal
 
 NOT_EVEN_BEGUN: Final = frozenset({NOT_READY, TOO_SHORT.refusal})
 """Why nobody went on. What happened to the first pod is what the client is told."""
 
 
-class Continued:
+class Continued(Source):
     """See `Source`. Goes on once, with the same revision, where the retry policy has a try left."""
 
     def __init__(self, backends: Backends, ask: Ask, timeline: Timeline) -> None:
@@ -66,7 +68,7 @@ class Continued:
             return End(event.finish_reason, self.usage)
         return event
 
-    def news(self, give: Give | None = None) -> asyncio.Future[None]:
+    def news(self, give: Give | None = None) -> Signal:
         self._give = give
         return self._call.news(None if give is None else self._hand_on)
 
@@ -100,21 +102,14 @@ class Continued:
             return End("length", spent)
         self._lost, self._spent = failed, spent
         lost.record.usage = None  # it is told with the answer's
-        ask = structs.replace(
-            self._ask,
-            cohorts={lost.cohort.name: lost.cohort},
-            prefers=None,
-            task=structs.replace(
-                task,
-                input_tokens=task.input_tokens + spent.output_tokens,
-                prompt=prompt,
-                changed={**task.changed, "prompt": prompt},
-                sampling=structs.replace(task.sampling, max_tokens=left),
-            ),
-            retries=structs.replace(self._ask.retries, max_attempts=1),
-            hedging=None,
-            avoid=frozenset({lost.pod}),
+        rest = structs.replace(
+            task,
+            input_tokens=task.input_tokens + spent.output_tokens,
+            prompt=prompt,
+            changed={**task.changed, "prompt": prompt},
+            sampling=structs.replace(task.sampling, max_tokens=left),
         )
+        ask = self._ask.elsewhere(lost.cohort, rest, avoid=frozenset({lost.pod}))
         self._call.close()
         self._call = Call(self._backends, ask, self._timeline)
         return self.take()

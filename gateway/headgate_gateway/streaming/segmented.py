@@ -17,6 +17,7 @@ from headgate_gateway.request import Request
 from headgate_gateway.streaming.bodies import Stream, heartbeat
 from headgate_gateway.streaming.segments import Segmenter, segmenter as make_segmenter
 from headgate_gateway.streaming.watch import Watch
+from headgate_gateway.waking import Signal
 
 BROKEN: Final = frozenset(
     {
@@ -73,7 +74,7 @@ class Segmented:
         self._make_writer = writer
         self._clock = clock
         self._loop = asyncio.get_running_loop()
-        self._waiting: asyncio.Future[None] | None = None
+        self._waiting: Signal | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._rings = inf  # when it does
         self._segmenter: Segmenter | None = None  # since there is something to hold
@@ -122,7 +123,7 @@ class Segmented:
 
     # Time
 
-    def _news(self, due: float) -> asyncio.Future[None]:
+    def _news(self, due: float) -> Signal:
         """Wait for news, or until `due`. The one timer is only ever set anew to ring earlier."""
         self._waiting = self._source.news(self._pass)
         if due < self._rings:
@@ -136,8 +137,8 @@ class Segmented:
 
     def _ring(self) -> None:
         self._timer, self._rings = None, inf
-        if self._waiting is not None and not self._waiting.done():
-            self._waiting.set_result(None)
+        if self._waiting is not None:
+            self._waiting.fire()
 
     # To the client
 
