@@ -1,7 +1,8 @@
 """What answers of all endpoints have in common."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import msgspec
 
@@ -11,41 +12,58 @@ DONE: Final = b"data: [DONE]\n\n"
 encode: Final = msgspec.json.encode
 
 
-class Names(msgspec.Struct, frozen=True, gc=False):
+class Names:
     """What all bodies of one answer have in common."""
 
-    id: str
-    created: int  # s since 1970
-    model: str  # as the client wrote it
-    system_fingerprint: str  # what would answer alike: the revision
+    __slots__ = ("created", "id", "model", "system_fingerprint")
+
+    def __init__(
+        self,
+        id: str,  # noqa: A002 - as its answers call it
+        created: int,
+        model: str,
+        system_fingerprint: str,
+    ) -> None:
+        self.id = id
+        self.created = created  # s since 1970
+        self.model = model  # as the client wrote it
+        self.system_fingerprint = system_fingerprint  # what would answer alike: the revision
 
 
-class Stream(Protocol):
+class Stream(ABC):
     """Writes the chunks of one stream."""
 
+    __slots__ = ()
+
+    @abstractmethod
     def opening(self) -> bytes:
         """What comes before everything else, together with it."""
-        ...
 
+    @abstractmethod
     def write(self, event: Event) -> bytes:
         """Write down what came. What has no place in this endpoint's answers is nothing."""
-        ...
 
+    @abstractmethod
     def end(self, end: End, stopped: str = "") -> bytes:
         """All that follows, in one piece. `stopped`: reason code, where it was not the model."""
-        ...
 
 
-class Whole(Protocol):
+class Whole(ABC):
     """Collects a plain answer."""
 
+    __slots__ = ()
+
+    @abstractmethod
     def add(self, event: Event) -> None: ...
 
+    @abstractmethod
     def body(self, end: End) -> bytes: ...
 
 
 class Frame:
     """Chunks of a stream with one choice. What all of them share is encoded once."""
+
+    __slots__ = ("_include_usage", "close", "start")
 
     def __init__(self, names: Names, kind: str, *, include_usage: bool) -> None:
         """`include_usage`: the client wants a last chunk with the token counts."""
@@ -70,7 +88,13 @@ class Frame:
 
 def opened(names: Names, kind: str) -> dict[str, Any]:
     """Begin a body, or a chunk of one."""
-    return {"id": names.id, "object": kind} | msgspec.structs.asdict(names)
+    return {
+        "id": names.id,
+        "object": kind,
+        "created": names.created,
+        "model": names.model,
+        "system_fingerprint": names.system_fingerprint,
+    }
 
 
 def heartbeat(waiting: Waiting) -> bytes:

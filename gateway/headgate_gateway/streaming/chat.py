@@ -6,49 +6,55 @@ import msgspec
 
 from headgate_gateway.calls.events import End, Event, Reasoning, Text, ToolCall
 from headgate_gateway.edge.asked import Asked
-from headgate_gateway.streaming.bodies import Frame, Names, encode, usage_body
+from headgate_gateway.streaming.bodies import Frame, Names, Stream, Whole, encode, usage_body
+
+_DELTA: Final = b'{"index":0,"delta":{'
+_OPEN: Final = b'},"logprobs":null,"finish_reason":null}]'
 
 
-class ChatStream:
+class ChatStream(Stream):
     """See `Stream`."""
 
+    __slots__ = ("_before", "_behind", "_frame")
+
     def __init__(self, names: Names, asked: Asked) -> None:
-        self._frame = frame = Frame(
-            names, "chat.completion.chunk", include_usage=asked.include_usage
-        )
-        # {"id":...,"choices":[{"index":0,"delta": | ... | ,"finish_reason":...}]}
-        self._delta = frame.start + b'{"index":0,"delta":'
-        self._open = b',"logprobs":null,"finish_reason":null}]' + frame.close
-        # The same around text.
-        self._before, self._behind = self._delta + b'{"content":', b"}" + self._open
+        kind, include_usage = "chat.completion.chunk", asked.include_usage
+        self._frame = frame = Frame(names, kind, include_usage=include_usage)
+        # What stands around text, as it does in nearly all chunks.
+        self._before = b'%s%s"content":' % (frame.start, _DELTA)
+        self._behind = b"%s%s" % (_OPEN, frame.close)
 
     def opening(self) -> bytes:
-        return b'%s{"role":"assistant","content":"","refusal":null}%s' % (self._delta, self._open)
+        return self._chunk(b'"role":"assistant","content":"","refusal":null')
 
     def write(self, event: Event) -> bytes:
         if isinstance(event, Text):  # as nearly all are
             if event.logprobs:
                 return self._with_logprobs(event)
-            return self._before + encode(event.text) + self._behind
+            return b"%s%s%s" % (self._before, encode(event.text), self._behind)
         match event:
             case Reasoning(text):
-                return b'%s{"reasoning_content":%s}%s' % (self._delta, encode(text), self._open)
+                return self._chunk(b'"reasoning_content":%s' % encode(text))
             case ToolCall(index):
-                delta = {"tool_calls": [{"index": index} | _call(event)]}
-                return b"%s%s%s" % (self._delta, encode(delta), self._open)
+                return self._chunk(b'"tool_calls":[%s]' % encode({"index": index} | _call(event)))
             case _:
                 return b""
 
     def end(self, end: End, stopped: str = "") -> bytes:
         frame, reason = self._frame, end.finish_reason.encode()
         close = frame.stopped(stopped) if stopped else frame.close
-        chunk = b'%s{},"logprobs":null,"finish_reason":"%s"}]%s'
-        return chunk % (self._delta, reason, close) + frame.last(end)
+        chunk = b'%s%s},"logprobs":null,"finish_reason":"%s"}]%s'
+        return chunk % (frame.start, _DELTA, reason, close) + frame.last(end)
+
+    def _chunk(self, delta: bytes) -> bytes:
+        """Write a chunk that says `delta`: the members of an object."""
+        frame = self._frame
+        return b"%s%s%s%s%s" % (frame.start, _DELTA, delta, _OPEN, frame.close)
 
     def _with_logprobs(self, text: Text) -> bytes:
         told = encode(_logprobs(text.logprobs))
-        close = b',"logprobs":%s,"finish_reason":null}]%s' % (told, self._frame.close)
-        return b'%s{"content":%s}%s' % (self._delta, encode(text.text), close)
+        close = b'},"logprobs":%s,"finish_reason":null}]%s' % (told, self._frame.close)
+        return b"%s%s%s" % (self._before, encode(text.text), close)
 
 
 _COMPLETION: Final = (
@@ -57,8 +63,10 @@ _COMPLETION: Final = (
 )
 
 
-class ChatWhole:
+class ChatWhole(Whole):
     """See `Whole`."""
+
+    __slots__ = ("_calls", "_logprobs", "_names", "_reasoning", "_texts")
 
     def __init__(self, names: Names, asked: Asked) -> None:
         self._names = names

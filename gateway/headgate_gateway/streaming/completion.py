@@ -1,14 +1,26 @@
 """Answers of `/v1/completions`: chunks of a stream, or one whole object."""
 
+from typing import Final
+
 from headgate_gateway.calls.events import End, Event, Text
 from headgate_gateway.edge.asked import Asked
-from headgate_gateway.streaming.bodies import Frame, Names, encode, opened, usage_body
+from headgate_gateway.streaming.bodies import (
+    Frame,
+    Names,
+    Stream,
+    Whole,
+    encode,
+    opened,
+    usage_body,
+)
 
-KIND = "text_completion"
+KIND: Final = "text_completion"
 
 
-class CompletionStream:
+class CompletionStream(Stream):
     """See `Stream`."""
+
+    __slots__ = ("_frame", "_open", "_text")
 
     def __init__(self, names: Names, asked: Asked) -> None:
         self._frame = frame = Frame(names, KIND, include_usage=asked.include_usage)
@@ -30,8 +42,10 @@ class CompletionStream:
         return chunk % (self._text, reason, close) + frame.last(end)
 
 
-class CompletionWhole:
+class CompletionWhole(Whole):
     """See `Whole`."""
+
+    __slots__ = ("_names", "_texts")
 
     def __init__(self, names: Names, asked: Asked) -> None:
         self._names = names

@@ -3,8 +3,6 @@
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
-from msgspec import Struct
-
 from headgate_gateway.calls.events import MOST_KEPT, End, Failed, Text, Waiting, weight
 from headgate_gateway.calls.failures import INVALID
 from headgate_gateway.calls.source import Source
@@ -26,74 +24,106 @@ EVENT_STREAM: Final = (
 )
 
 
-class Delivery(Struct, kw_only=True):
-    """Gives one answer. Either way returns why there is none, as long as nothing has left."""
+class Delivery:
+    """Gives one answer. Either way returns why there is none, as long as nothing has left.
 
-    call: Source
-    """What the answer comes from."""
-    surface: Surface
-    """The endpoint."""
-    exchange: Exchange
-    request: Request
-    outcome: Outcome
-    labels: Callable[[], bytes]
-    """Makes the header lines that name what decided about the answer."""
-    clock: Callable[[], float]
-    """s"""
-    _stream: Stream | None = None
-    """Since something other than a sign of life was sent."""
+    Args:
+        call: what the answer comes from.
+        surface: the endpoint.
+        labels: makes the header lines that name what decided about the answer.
+        clock: s.
+    """
+
+    __slots__ = (
+        "_call",
+        "_clock",
+        "_exchange",
+        "_labels",
+        "_outcome",
+        "_request",
+        "_stream",
+        "_surface",
+        "_timeline",
+    )
+
+    def __init__(
+        self,
+        *,
+        call: Source,
+        surface: Surface,
+        exchange: Exchange,
+        request: Request,
+        outcome: Outcome,
+        labels: Callable[[], bytes],
+        clock: Callable[[], float],
+    ) -> None:
+        self._call = call
+        self._surface = surface
+        self._exchange = exchange
+        self._request = request
+        self._timeline = request.timeline
+        self._outcome = outcome
+        self._labels = labels
+        self._clock = clock
+        self._stream: Stream | None = None  # since something but signs of life was sent
 
     def stream(self) -> Coroutine[Any, Any, Refusal | None]:
         """Send a stream: in segments where a policy says how. It begins with what comes first."""
-        if self.request.rule.streaming is None:
+        if self._request.rule.streaming is None:
             return self._as_it_comes()
         return Segmented(
-            self.call,
-            self.exchange,
-            self.request,
-            self.outcome,
+            self._call,
+            self._exchange,
+            self._request,
+            self._outcome,
             begin=self._begin,
             writer=self._writer,
-            clock=self.clock,
+            clock=self._clock,
         ).give()
 
     async def _as_it_comes(self) -> Refusal | None:
-        call, exchange, timeline = self.call, self.exchange, self.request.timeline
-        opening = b""  # what comes first, until it leaves together with something
+        call, exchange, timeline = self._call, self._exchange, self._timeline
         while True:
             event = call.take()
             if event is None:
                 await call.news(self._pass)
-                continue
-            if isinstance(event, Failed):
+            elif isinstance(event, Failed):
                 return event.refusal
-            if self._stream is None:
-                self._begin()
-                self._stream = self._writer()
-                opening = self._stream.opening()
-            if isinstance(event, End):
-                self.outcome.end = event
-                exchange.finish(opening + self._stream.end(event))
-                return None
-            if isinstance(event, Waiting):
+            elif isinstance(event, Waiting):
+                if not exchange.started:
+                    self._begin()
                 await exchange.send(heartbeat(event))
-                continue
-            if timeline.first_text is None:
-                timeline.first_text = self.clock()
-            piece, opening = opening + self._stream.write(event), b""
-            await exchange.send(piece)
+            elif isinstance(event, End):
+                self._outcome.end = event
+                stream, opening = self._opened()
+                exchange.finish(opening + stream.end(event))
+                return None
+            else:
+                if timeline.first_text is None:
+                    timeline.first_text = self._clock()
+                stream, opening = self._opened()
+                await exchange.send(opening + stream.write(event))
 
     def _pass(self, text: Text) -> bool:
         """Give text in the very moment in which it comes; see `Source.news`."""
-        exchange, stream = self.exchange, self._stream
-        if exchange.full or stream is None or self.request.timeline.first_text is None:
+        exchange, stream = self._exchange, self._stream
+        if stream is None or exchange.full:
             return False
         exchange.write(stream.write(text))
         return True
 
+    def _opened(self) -> tuple[Stream, bytes]:
+        """Return the writer, and what comes before the first that it writes."""
+        if self._stream is not None:
+            return self._stream, b""
+        if not self._exchange.started:
+            self._begin()
+        stream = self._stream = self._writer()
+        return stream, stream.opening()
+
     async def whole(self) -> Refusal | None:
         """Collect what comes, and send it in one piece."""
-        call, timeline = self.call, self.request.timeline
+        call, timeline = self._call, self._timeline
         whole: Whole | None = None
         kept = 0
         while True:
@@ -106,33 +136,33 @@ class Delivery(Struct, kw_only=True):
             if isinstance(event, Waiting):
                 continue
             if whole is None:
-                whole = self.surface.whole(self._names(), self.request.asked)
+                whole = self._surface.whole(self._names(), self._request.asked)
             if isinstance(event, End):
-                self.outcome.end, self.outcome.status = event, 200
+                self._outcome.end, self._outcome.status = event, 200
                 body = whole.body(event)
-                respond(self.exchange, 200, JSON + self.labels(), body)
+                respond(self._exchange, 200, JSON + self._labels(), body)
                 return None
             if timeline.first_text is None:
-                timeline.first_text = self.clock()
+                timeline.first_text = self._clock()
             whole.add(event)
             kept += weight(event)
             if kept > MOST_KEPT:
                 call.stop(INVALID.refusal)
 
     def _begin(self) -> None:
-        self.outcome.status = 200
-        name = b"x-request-id: %s\r\n" % self.exchange.id.encode()
-        self.exchange.start(200, EVENT_STREAM + name + self.labels())
+        self._outcome.status = 200
+        name = b"x-request-id: %s\r\n" % self._exchange.id.encode()
+        self._exchange.start(200, EVENT_STREAM + name + self._labels())
 
     def _writer(self) -> Stream:
-        assert self.surface.stream is not None  # noqa: S101 - its requests cannot ask for one
-        return self.surface.stream(self._names(), self.request.asked)
+        assert self._surface.stream is not None  # noqa: S101 - its requests cannot ask for one
+        return self._surface.stream(self._names(), self._request.asked)
 
     def _names(self) -> Names:
-        cohort = self.call.cohort
+        cohort = self._call.cohort
         return Names(
-            id=self.surface.prefix + self.exchange.id,
-            created=int(self.request.now),
-            model=self.request.asked.model,
+            id=self._surface.prefix + self._exchange.id,
+            created=int(self._request.now),
+            model=self._request.asked.model,
             system_fingerprint=cohort.revision if cohort is not None else FIXED,
         )

@@ -5,11 +5,13 @@ from base64 import b64encode
 
 from headgate_gateway.calls.events import End, Event, Vectors
 from headgate_gateway.edge.embedding_request import EmbeddingRequest
-from headgate_gateway.streaming.bodies import Names, encode
+from headgate_gateway.streaming.bodies import Names, Whole, encode
 
 
-class EmbeddingWhole:
+class EmbeddingWhole(Whole):
     """See `Whole`."""
+
+    __slots__ = ("_names", "_packed", "_vectors")
 
     def __init__(self, names: Names, asked: EmbeddingRequest) -> None:
         self._names = names

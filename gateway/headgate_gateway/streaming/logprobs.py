@@ -1,18 +1,9 @@
 """Log probabilities on their way through segments: each goes with the text of its token."""
 
-from typing import Final
-
-import msgspec
 from msgspec import Raw
 
 from headgate_gateway.calls.events import NO_JSON, Reasoning, Text
-
-
-class _Token(msgspec.Struct, gc=False):
-    token: str = ""
-
-
-_TOKEN: Final = msgspec.json.Decoder(_Token).decode
+from headgate_gateway.streaming.logprob_body import decode_logprob
 
 
 def behind(event: Text | Reasoning, start: int) -> Text | Reasoning:
@@ -41,6 +32,6 @@ def tokens(text: Text | Reasoning) -> list[tuple[int, Raw]]:
 
 def _length(logprob: Raw) -> int:
     try:
-        return len(_TOKEN(logprob).token)
+        return len(decode_logprob(logprob).token)
     except NO_JSON:
         return 0
