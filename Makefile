@@ -63,7 +63,7 @@ verify: venv ## fail where a generated file is stale
 
 .PHONY: unit
 unit: venv ## tests that need nothing but Python
-	$(PYTEST) -m 'not apiserver and not triton and not cluster and not valkey'
+	$(PYTEST) -m 'not (apiserver or triton or cluster or valkey or compiled)'
 
 .PHONY: chart
 chart: venv ## render and check the Helm chart
@@ -73,6 +73,10 @@ chart: venv ## render and check the Helm chart
 check: lint verify unit ## lint, verify and unit: what to run before a commit
 
 # -- minutes: against real servers ----------------------------------------------
+
+.PHONY: compiled
+compiled: venv ## the gateway's and the policy's unit tests once more, in the form that images have
+	@$(BIN)/python -m e2e.compiled
 
 .PHONY: binaries
 binaries: venv ## build Kubernetes and CoreDNS from Go modules, once, into the cache

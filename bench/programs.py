@@ -13,6 +13,8 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Final
 
+from headgate_cluster import ours
+from headgate_cluster.debian import PYTHON
 from headgate_cluster.files import cache_root
 
 ROOT: Final = Path(__file__).parent.parent
@@ -50,17 +52,20 @@ class Program:
 
 
 def image_python() -> tuple[Path, dict[str, str]]:
-    """Find the interpreter of our images, and what it needs to run our packages.
+    """Find the interpreter of our images, and what it needs to run our packages as they hold them.
 
     It is Debian's, which is built for speed; the one of the virtual environment may not be. Where
-    Debian's is missing, or another version, the environment's is taken.
+    Debian's is missing, or another version, the environment's is taken. What is compiled runs in
+    the images' version alone: any other gets the sources.
     """
+    compiled = [str(ours.unpacked())] if f"{VERSION[0]}.{VERSION[1]}" == PYTHON else []
     ask = [str(DEBIAN), "-c", "import sys; print(sys.version_info[:2])"]
     if DEBIAN.exists() and subprocess.check_output(ask, text=True).strip() == str(VERSION):
         away = (sys.base_prefix, sys.prefix)
-        ours = [path for path in sys.path if path and not path.startswith(away)]
-        return DEBIAN, {"PYTHONPATH": os.pathsep.join([*ours, str(image_packages())])}
-    return BIN / "python", {}
+        sources = [path for path in sys.path if path and not path.startswith(away)]
+        packages = [*compiled, *sources, str(image_packages())]
+        return DEBIAN, {"PYTHONPATH": os.pathsep.join(packages)}
+    return BIN / "python", {"PYTHONPATH": os.pathsep.join(compiled)}
 
 
 @cache

@@ -1,7 +1,7 @@
 """`make test`: every suite that CI runs, in order, with the time that each took.
 
-Kubernetes and the images are built in the background, at low priority, while the suites that need
-nothing but Python run.
+Our wheel, Kubernetes and the images are built in the background, at low priority, while the suites
+that need nothing but Python run.
 """
 
 import contextlib
@@ -27,15 +27,14 @@ class Suite(NamedTuple):
 QUICK: Final = (
     Suite("lint", (("ruff", "format", "--check"), ("ruff", "check"), ("mypy",), ("lint-imports",))),
     Suite("verify", (("python", "-m", "headgate_api.generate", "--check"),)),
-    Suite(
-        "unit", ((*PYTEST, "-m", "not apiserver and not triton and not cluster and not valkey"),)
-    ),
+    Suite("unit", ((*PYTEST, "-m", "not (apiserver or triton or cluster or valkey or compiled)"),)),
+    Suite("compiled", (("python", "-m", "e2e.compiled"),)),
 )
 REAL: Final = (
     Suite("real", ((*PYTEST, "-m", "apiserver or triton or valkey"),)),
     Suite("e2e", ((*PYTEST, "-m", "cluster", "tests/cluster", "e2e"),)),
 )
-GROUND: Final = (("headgate", "cluster", "binaries"), ("headgate", "cluster", "images"))
+GROUND: Final = tuple(("headgate", "cluster", part) for part in ("wheel", "binaries", "images"))
 
 
 def run(suite: Suite) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from headgate_cli.parsers import Subparsers
-from headgate_cluster import binaries, cluster, images, packages, triton
+from headgate_cluster import binaries, cluster, images, ours, packages, triton
 from headgate_cluster.commands import say
 from headgate_cluster.containers import Archive
 from headgate_cluster.errors import ClusterError
@@ -36,6 +36,7 @@ def add_parser(commands: Subparsers) -> None:
     down.add_argument("--keep", action="store_true", help="keep objects and volumes for `up`")
     action("status", _status, "show every machine, its processes and their memory")
     action("kubeconfig", _kubeconfig, "print the path of the kubeconfig")
+    action("wheel", _wheel, "build the wheel that the images hold and print its path")
     action("images", _images, "build the project's images and print their tags")
     load = action("load-image", _load_image, "import images into the regions that run")
     load.add_argument(
@@ -86,6 +87,11 @@ def _status(_: argparse.Namespace) -> int:
 
 def _kubeconfig(_: argparse.Namespace) -> int:
     print(foreign_kubeconfig() or Layout.load(default_state()).kubeconfig)
+    return 0
+
+
+def _wheel(_: argparse.Namespace) -> int:
+    print(ours.wheel())
     return 0
 
 

@@ -7,15 +7,14 @@ is up to date, and a cluster never runs an older one under the same name.
 
 import shutil
 import time
-import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Final
 
-from headgate_cluster import binaries, packages, wheels
-from headgate_cluster.commands import TIED, run, run_long, say
+from headgate_cluster import binaries, debian, ours, packages, wheels
+from headgate_cluster.commands import run, run_long, say
 from headgate_cluster.containers import Archive
 from headgate_cluster.files import TREE, cache_root, digest_of, locked
 
@@ -23,15 +22,7 @@ PREFIX: Final = "localhost/headgate"
 KEPT: Final = 3  # archives of one image, so that going back to another branch builds nothing
 BUILD_SECONDS: Final = 1800.0
 
-DEBIAN: Final = "bookworm"
 BASE_PACKAGES: Final = ("ca-certificates", "libgomp1", "libpython3.11", "python3", "python3-venv")
-UNUSED: Final = ("usr/share/doc", "usr/share/locale", "usr/share/man", "var/cache/apt/archives")
-
-# buildah and debootstrap mount things: in namespaces of their own nothing of it can stay.
-_APART: Final = (
-    *TIED,
-    *("unshare", "--mount", "--pid", "--fork", "--mount-proc", "--kill-child=KILL", "--"),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,20 +74,19 @@ _SIMULATED_LLM: Final = TREE / "images" / "triton-sim" / "models" / "simulated_l
 
 def programs() -> list[Image]:
     return [
-        _program("operator", ours=True),
-        _program("gateway", ours=True),
-        _program("triton-sim", ours=False),
-        _program("trtllm-sim", ours=False, shared=(_SIMULATED_LLM,)),
+        _program("operator", runs_ours=True),
+        _program("gateway", runs_ours=True),
+        _program("triton-sim", runs_ours=False),
+        _program("trtllm-sim", runs_ours=False, shared=(_SIMULATED_LLM,)),
     ]
 
 
-def _program(name: str, *, ours: bool, shared: tuple[Path, ...] = ()) -> Image:
+def _program(name: str, *, runs_ours: bool, shared: tuple[Path, ...] = ()) -> Image:
     """Describe an image of wheels on the base, with our own wheel where it runs our code.
 
     `shared` are folders of other images that its context gets, too.
     """
     folder, pins, base = TREE / "images" / name, TREE / "requirements" / f"{name}.txt", _base()
-    sources = [TREE / "pyproject.toml", *_packages()] if ours else []
 
     def fill(context: Path) -> None:
         shutil.copy(pins, context / "requirements.txt")
@@ -104,37 +94,24 @@ def _program(name: str, *, ours: bool, shared: tuple[Path, ...] = ()) -> Image:
         for other in shared:
             ignored = shutil.ignore_patterns("__pycache__")
             shutil.copytree(other, context / other.name, ignore=ignored)
-        if ours:
-            wheels.build_ours(context / "ours")
+        if runs_ours:
+            (context / "ours").mkdir()
+            shutil.copy(ours.wheel(), context / "ours")
 
-    digest = digest_of([folder, pins, *shared, *sources], TREE, base.digest)
+    words = (base.digest, ours.digest()) if runs_ours else (base.digest,)
+    digest = digest_of([folder, pins, *shared], TREE, *words)
     return Image(name, folder, digest, fill, base)
-
-
-def _packages() -> list[Path]:
-    pyproject = tomllib.loads((TREE / "pyproject.toml").read_text())
-    packages = pyproject["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
-    return [TREE / package for package in packages]
 
 
 def _base() -> Image:
     folder = _OURS / "base"
-    return Image(
-        "base", folder, digest_of([folder], TREE, DEBIAN, *BASE_PACKAGES, *UNUSED), _fill_base
-    )
+    words = (debian.RELEASE, *BASE_PACKAGES, *debian.UNUSED)
+    return Image("base", folder, digest_of([folder], TREE, *words), _fill_base)
 
 
 def _fill_base(context: Path) -> None:
     root = context / "root"
-    include = f"--include={','.join(BASE_PACKAGES)}"
-    run_long(
-        *(*_APART, "debootstrap", "--variant=minbase", include, DEBIAN, root),
-        what="building a Debian root file system",
-        log=cache_root() / "log" / "debootstrap.log",
-        seconds=BUILD_SECONDS,
-    )
-    for path in UNUSED:
-        shutil.rmtree(root / path, ignore_errors=True)
+    debian.bootstrap(root, BASE_PACKAGES, "building a Debian root file system")
     run("tar", "--create", "--file", context / "root.tar", "--directory", root, ".", seconds=300)
     shutil.rmtree(root)
 
@@ -191,7 +168,7 @@ def _storage(base: Archive | None) -> tuple[str, ...]:
 
 def _buildah(image: Image, *argv: str) -> None:
     run_long(
-        *(*_APART, "buildah", *argv),
+        *(*debian.APART, "buildah", *argv),
         what=f"building {image.name}",
         log=cache_root() / "log" / f"image-{image.name}.log",
         seconds=BUILD_SECONDS,

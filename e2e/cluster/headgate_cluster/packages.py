@@ -13,8 +13,17 @@ from headgate_cluster.files import cache_root, locked
 LIGHT: Final = {"etcd": "etcd-server", "openssl": "openssl", "setpriv": "util-linux"}
 """Command or file -> package, for the light control plane."""
 
+DEBOOTSTRAP: Final = {
+    "mount": "mount",
+    "debootstrap": "debootstrap",
+    "setpriv": "util-linux",
+    "/usr/share/keyrings/debian-archive-keyring.gpg": "debian-archive-keyring",
+}
+"""Command or file -> package, for the root file system of a Debian."""
+
 FULL: Final = {
     **LIGHT,
+    **DEBOOTSTRAP,
     "containerd": "containerd",
     "ctr": "containerd",
     "runc": "runc",
@@ -23,10 +32,7 @@ FULL: Final = {
     "conntrack": "conntrack",
     "ip": "iproute2",
     "nsenter": "util-linux",
-    "mount": "mount",
     "buildah": "buildah",
-    "debootstrap": "debootstrap",
-    "/usr/share/keyrings/debian-archive-keyring.gpg": "debian-archive-keyring",
 }
 """Command or file -> package, for regions and images."""
 

@@ -1,4 +1,4 @@
-"""Wheels for an image, resolved outside of it: those of hashed requirements, and our own."""
+"""Wheels of hashed requirements, for the Python of the images, resolved outside of them."""
 
 import re
 import shutil
@@ -7,12 +7,8 @@ from pathlib import Path
 from typing import Final
 
 from headgate_cluster.commands import TIED, run_long, say
+from headgate_cluster.debian import GLIBC, PYTHON
 from headgate_cluster.files import TREE, cache_root, digest_of, locked
-
-PYTHON: Final = "3.11"
-"""Of the images' base, whatever runs us."""
-GLIBC: Final = 36
-"""Of the images' base: 2.36."""
 
 _MARKER: Final = re.compile(r" ; [^\\\n]+ \\$", re.MULTILINE)
 _PLATFORMS: Final = (
@@ -35,27 +31,15 @@ def fetch(pins: Path) -> Path:
             shutil.rmtree(half, ignore_errors=True)
             unmarked = folder.with_name(f"{folder.name}.txt")
             unmarked.write_text(wanted)
-            _pip(
-                *("download", "--no-deps", "--require-hashes", "--only-binary=:all:"),
+            run_long(
+                *(*TIED, sys.executable, "-m", "pip", "download", "--disable-pip-version-check"),
+                *("--no-deps", "--require-hashes", "--only-binary=:all:"),
                 *("--implementation", "cp", "--python-version", PYTHON),
                 *(f"--platform={platform}" for platform in _PLATFORMS),
                 *("--dest", half, "--requirement", unmarked),
                 what=f"fetching the wheels of {pins.name}",
+                log=cache_root() / "log" / "pip-download.log",
+                seconds=1800,
             )
             half.rename(folder)
     return folder
-
-
-def build_ours(folder: Path) -> None:
-    """Build the project's own wheel, with the build tools of the environment that runs us."""
-    options = ("--no-deps", "--no-build-isolation", "--no-index")
-    _pip("wheel", *options, "--wheel-dir", folder, TREE, what="building our wheel")
-
-
-def _pip(verb: str, *argv: str | Path, what: str) -> None:
-    run_long(
-        *(*TIED, sys.executable, "-m", "pip", verb, "--disable-pip-version-check", *argv),
-        what=what,
-        log=cache_root() / "log" / f"pip-{verb}.log",
-        seconds=1800,
-    )
