@@ -4,11 +4,11 @@ import asyncio
 
 import pytest
 from hypothesis import given, settings, strategies as st
-from msgspec.structs import replace
 
 from headgate_api.snapshot import DeadlineBody, HedgingBody, OutlierBody, RetryBody
 from headgate_gateway.calls.adapter import Form
 from headgate_gateway.calls.traffic import Pace, Traffic
+from headgate_gateway.values import replaced
 
 from .engine import FINE, SHORT, TASK, ground, virtual
 from .virtual import Server
@@ -150,7 +150,7 @@ async def test_while_nobody_knows_what_is_late_nobody_is_joined() -> None:
 @virtual
 async def test_an_answer_that_is_held_for_its_form_spoke_when_it_was_begun() -> None:
     form = Form(arguments={}, check=lambda value: True, hold=True)
-    held = replace(TASK, form=form)
+    held = replaced(TASK, form=form)
     async with ground(*["0.1 [1, 7 2] end"] * 2) as g:
         answers = await asyncio.gather(*(g.ask(task=held) for _ in range(20)))
         assert {"[1, 2]"} == {answer.text for answer in answers}

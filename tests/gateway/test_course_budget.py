@@ -3,12 +3,12 @@
 from typing import Any
 
 import pytest
-from msgspec import structs
 
 from headgate_api.snapshot import HedgingBody, RequestLimits, RetryBody, RouteBody, VerifierBody
 from headgate_gateway.calls.adapter import Form, Sampling, Task
 from headgate_gateway.calls.call import Call
 from headgate_gateway.streaming.continued import Continued
+from headgate_gateway.values import replaced
 
 from .courses import Field, Told, back, cascade, on, router, rule
 from .engine import Ground, virtual
@@ -198,7 +198,7 @@ async def test_a_retry_has_what_the_failure_has_left() -> None:
         answer = await ground.ask(
             stream=False,
             retries=AGAIN,
-            task=structs.replace(TASK, form=Form(arguments={}, hold=True, whole=True)),
+            task=replaced(TASK, form=Form(arguments={}, hold=True, whole=True)),
             limits=RequestLimits(max_total_tokens=40),
         )
 

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 from hypothesis import given, strategies as st
-from msgspec.structs import replace
 
 from headgate_gateway.calls import sse
 from headgate_gateway.calls.adapter import Form, Sampling, Task
 from headgate_gateway.calls.adapters import ADAPTERS
 from headgate_gateway.calls.events import End, Failed, Reasoning, Text, ToolCall
 from headgate_gateway.calls.failures import INVALID
+from headgate_gateway.values import replaced
 
 TASK = Task(endpoint="chat/completions", prompt="prompt", sampling=Sampling(max_tokens=100))
 TEXTS = st.lists(st.text(st.characters(exclude_categories=["Cs"])), max_size=8)
@@ -216,7 +216,7 @@ def tensors(num_input_tokens: bytes) -> bytes:
 def test_json_without_bottom_and_counts_that_nobody_can_count_are_no_answer(
     runtime: str, endpoint: Any, raw: bytes
 ) -> None:
-    reader = ADAPTERS[runtime].reader(replace(TASK, endpoint=endpoint, inputs=("text",)))
+    reader = ADAPTERS[runtime].reader(replaced(TASK, endpoint=endpoint, inputs=("text",)))
 
     assert INVALID == [*reader.feed(raw), *reader.end()][0]
     assert reader.error
@@ -248,7 +248,7 @@ CALLED = Form(offered=("clock",), arguments={}, must_call=True, hold=False)
 )
 def test_nothing_is_held_without_end(form: Form, first: bytes, more: bytes) -> None:
     many = Sampling(max_tokens=10_000_000)
-    reader = ADAPTERS["trtllm-serve"].reader(replace(OFFERS, form=form, sampling=many))
+    reader = ADAPTERS["trtllm-serve"].reader(replaced(OFFERS, form=form, sampling=many))
     given = [*reader.feed(first)]
     fed = 0
     while not given and fed < 100:
@@ -259,7 +259,7 @@ def test_nothing_is_held_without_end(form: Form, first: bytes, more: bytes) -> N
 
 
 def test_calls_without_number_are_no_answer() -> None:
-    reader = ADAPTERS["trtllm-serve"].reader(replace(OFFERS, form=CALLED))
+    reader = ADAPTERS["trtllm-serve"].reader(replaced(OFFERS, form=CALLED))
     raw = b"".join(openai_call(number, "{}") for number in range(2000))
 
     assert INVALID == [*reader.feed(raw)][-1]

@@ -24,6 +24,7 @@ from headgate_gateway.streaming.continued import Continued
 from headgate_gateway.streaming.segmented import Segmented
 from headgate_gateway.streaming.watch import Watch
 from headgate_gateway.timeline import Timeline
+from headgate_gateway.values import replaced
 
 from .conftest import NAME, api_key
 from .engine import SHORT, TASK, Ground, ground, timeline, virtual
@@ -218,7 +219,7 @@ NEVER = {
     ),
     "its form is to be checked": (
         (LOST, "0.1 x end"),
-        {"task": structs.replace(TASK, form=Form(arguments={}, hold=False))},
+        {"task": replaced(TASK, form=Form(arguments={}, hold=False))},
         [1, 0],
     ),
     "the other one is lost too": ((LOST, "cut"), {"retries": RetryBody(max_attempts=5)}, [1, 1]),
@@ -252,7 +253,7 @@ async def test_nobody_goes_on_with_too_little_time() -> None:
 
 @virtual
 async def test_an_answer_that_has_all_its_tokens_is_complete() -> None:
-    task = structs.replace(TASK, sampling=Sampling(max_tokens=2))
+    task = replaced(TASK, sampling=Sampling(max_tokens=2))
     async with ground(LOST, "0.1 x end") as place:
         told = await going_on(place, task=task)
 

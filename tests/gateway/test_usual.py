@@ -116,7 +116,11 @@ async def test_models_that_count_their_tokens_are_told_of_in_short_as_well(
 ) -> None:
     running = await start(ensemble_saying("Good"), entries=(ENSEMBLE, TENANT))
     ended = watched(running)
-    for usage in (Usage(7, 1), Usage(7, 9, cached_tokens=3), Usage(7, 9, False, 0, 4)):
+    for usage in (
+        Usage(7, 1),
+        Usage(7, 9, cached_tokens=3),
+        Usage(7, 9, cached_tokens=0, reasoning_tokens=4),
+    ):
         await ask(running)
         ended[-1][2].end = End("length", usage)
 

@@ -1,12 +1,12 @@
 """What a call needs from a runtime's dialect: the bytes to send, and the meaning of what comes."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any, Final, Literal, Protocol, TypeAlias
-
-from msgspec import Struct
+from typing import Any, Final, Literal, TypeAlias, final
 
 from headgate_gateway.calls.events import Event, Failed, Usage
+from headgate_gateway.values import Value
 from headgate_policy.tools import Dialect
 
 Check: TypeAlias = Callable[[Any], bool]
@@ -20,16 +20,38 @@ SLACK: Final = 8192
 """Characters, for answers of few tokens."""
 
 
-class Sampling(Struct, frozen=True, kw_only=True):
+@final
+class Sampling(Value):
     """How to generate. None: the model server's own default."""
 
-    max_tokens: int
-    temperature: float | None = None
-    top_p: float | None = None
-    frequency_penalty: float | None = None
-    presence_penalty: float | None = None
-    seed: int | None = None  # 0 to 2^64 - 1
-    stop: tuple[str, ...] = ()
+    __match_args__: Final = (
+        "max_tokens",
+        "temperature",
+        "top_p",
+        "frequency_penalty",
+        "presence_penalty",
+        "seed",
+        "stop",
+    )
+
+    def __init__(
+        self,
+        *,
+        max_tokens: int,
+        temperature: float | None = None,
+        top_p: float | None = None,
+        frequency_penalty: float | None = None,
+        presence_penalty: float | None = None,
+        seed: int | None = None,
+        stop: tuple[str, ...] = (),
+    ) -> None:
+        self.max_tokens: Final = max_tokens
+        self.temperature: Final = temperature
+        self.top_p: Final = top_p
+        self.frequency_penalty: Final = frequency_penalty
+        self.presence_penalty: Final = presence_penalty
+        self.seed: Final = seed  # 0 to 2^64 - 1
+        self.stop: Final = stop
 
     @property
     def most_characters(self) -> int:
@@ -39,73 +61,131 @@ class Sampling(Struct, frozen=True, kw_only=True):
 
 DEFAULT: Final = Sampling(max_tokens=1)
 """Of tasks that generate nothing."""
+UNCHANGED: Final[Mapping[str, float | str]] = {}
 
 
-class Form(Struct, frozen=True, kw_only=True):
+@final
+class Form(Value):
     """What a client asks of an answer's form."""
 
-    dialect: Dialect | None = None  # of tool calls, where a runtime leaves them in the text
-    offered: tuple[str, ...] = ()  # names of tools
-    most: int | None = None  # calls in one answer
-    said: str = ""  # how the prompt already begins the answer
-    must_call: bool = False
-    arguments: Mapping[str, Check]  # of strict tools, by name
-    check: Check | None = None  # of the whole text, as JSON
-    hold: bool  # let nothing go before it was checked
-    whole: bool = False  # let nothing go before its end
+    __match_args__: Final = (
+        "dialect",
+        "offered",
+        "most",
+        "said",
+        "must_call",
+        "arguments",
+        "check",
+        "hold",
+        "whole",
+    )
+
+    def __init__(
+        self,
+        *,
+        dialect: Dialect | None = None,
+        offered: tuple[str, ...] = (),
+        most: int | None = None,
+        said: str = "",
+        must_call: bool = False,
+        arguments: Mapping[str, Check],
+        check: Check | None = None,
+        hold: bool,
+        whole: bool = False,
+    ) -> None:
+        self.dialect: Final = dialect  # of tool calls, where a runtime leaves them in the text
+        self.offered: Final = offered  # names of tools
+        self.most: Final = most  # calls in one answer
+        self.said: Final = said  # how the prompt already begins the answer
+        self.must_call: Final = must_call
+        self.arguments: Final = arguments  # of strict tools, by name
+        self.check: Final = check  # of the whole text, as JSON
+        self.hold: Final = hold  # let nothing go before it was checked
+        self.whole: Final = whole  # let nothing go before its end
 
 
-class Task(Struct, frozen=True, kw_only=True):
+@final
+class Task(Value):
     """What a model server is asked to do, before any dialect."""
 
-    endpoint: Endpoint
-    input_tokens: int = 0  # that the model reads; 0: nobody had to count
-    prompt: str = ""  # the one text to go on with, for runtimes that know no conversations
-    inputs: tuple[str, ...] = ()  # the texts to embed
-    dimensions: int | None = None  # of a vector; None: as many as the model has
-    sampling: Sampling = DEFAULT
-    guide: tuple[str, str] | None = None  # what to generate: the kind of guide, and the guide
-    form: Form | None = None  # what to make sure of
-    body: bytes = b""  # the client's own, for runtimes that speak its dialect
-    changed: Mapping[str, float | str] = {}  # fields of the body that are to be otherwise
-    logprobs: bool = False  # how probable the answer is to be told
-    sources: int = 0  # of the client's evidence, those that the model is shown: the first ones
+    __match_args__: Final = (
+        "endpoint",
+        "input_tokens",
+        "prompt",
+        "inputs",
+        "dimensions",
+        "sampling",
+        "guide",
+        "form",
+        "body",
+        "changed",
+        "logprobs",
+        "sources",
+    )
+
+    def __init__(
+        self,
+        *,
+        endpoint: Endpoint,
+        input_tokens: int = 0,
+        prompt: str = "",
+        inputs: tuple[str, ...] = (),
+        dimensions: int | None = None,
+        sampling: Sampling = DEFAULT,
+        guide: tuple[str, str] | None = None,
+        form: Form | None = None,
+        body: bytes = b"",
+        changed: Mapping[str, float | str] = UNCHANGED,
+        logprobs: bool = False,
+        sources: int = 0,
+    ) -> None:
+        self.endpoint: Final = endpoint
+        self.input_tokens: Final = input_tokens  # that the model reads; 0: nobody had to count
+        self.prompt: Final = prompt
+        """The one text to go on with, for runtimes that know no conversations."""
+        self.inputs: Final = inputs  # the texts to embed
+        self.dimensions: Final = dimensions  # of a vector; None: as many as the model has
+        self.sampling: Final = sampling
+        self.guide: Final = guide  # what to generate: the kind of guide, and the guide
+        self.form: Final = form  # what to make sure of
+        self.body: Final = body  # the client's own, for runtimes that speak its dialect
+        self.changed: Final = changed  # fields of the body that are to be otherwise
+        self.logprobs: Final = logprobs  # how probable the answer is to be told
+        self.sources: Final = sources
+        """Of the client's evidence, those that the model is shown: the first ones."""
 
 
-class Reader(Protocol):
+class Reader(ABC):
     """Turns the body of one answer with status 200 into events.
 
     After an `End` or a `Failed`, which is the last of a list, it is not asked again: what else
     would come does not matter, and the connection may be closed.
     """
 
-    @property
-    def error(self) -> str:
+    def __init__(self) -> None:
+        self.error = ""
         """What the model server said went wrong: for our log, never for the client."""
-        ...
-
-    @property
-    def holding(self) -> bool:
+        self.holding = False
         """Whether text has come of which nothing may be given yet."""
-        ...
 
     @property
+    @abstractmethod
     def usage(self) -> Usage:
         """What the answer has cost so far."""
-        ...
 
+    @abstractmethod
     def feed(self, piece: bytes) -> Sequence[Event]:
         """Take a piece of the body, cut anywhere. Text that came at once is one `Text`."""
-        ...
 
+    @abstractmethod
     def end(self) -> Sequence[Event]:
         """The body ended as it should. The last of the events is an `End` or a `Failed`."""
-        ...
 
 
-class Adapter(Protocol):
+class Adapter(ABC):
     """One runtime's dialect."""
 
+    @abstractmethod
     def request(
         self,
         task: Task,
@@ -126,20 +206,21 @@ class Adapter(Protocol):
             left_ms: time that is left for it; they are told, and may act on it.
             headers: lines to pass on, each with its line end.
         """
-        ...
 
+    @abstractmethod
     def stop(self, *, call_id: str, host: str, served_model: str) -> bytes | None:
         """Build the request that stops one whose answer has not begun.
 
         Its own answer does not matter. None: the server sees for itself that the caller has gone.
         """
-        ...
 
-    def reader(self, task: Task) -> Reader: ...
+    @abstractmethod
+    def reader(self, task: Task) -> Reader:
+        """Make who reads the answer."""
 
+    @abstractmethod
     def failure(self, said: str, status: int) -> Failed:
         """Tell what an answer with another status than 200 means for the client."""
-        ...
 
 
 def post(path: str, host: str, headers: bytes, body: bytes) -> bytes:

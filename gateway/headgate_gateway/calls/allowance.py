@@ -7,12 +7,11 @@ retries and hedges together stay within what the tenant's limits say, however th
 
 from typing import Final
 
-from msgspec import structs
-
 from headgate_api.snapshot import RequestLimits
 from headgate_gateway.calls.adapter import Task
 from headgate_gateway.calls.events import Usage
 from headgate_gateway.refusals import Code, Refusal
+from headgate_gateway.values import replaced
 
 SPENT: Final = frozenset({Code.TOKEN_BUDGET_EXCEEDED, Code.CALL_BUDGET_EXCEEDED})
 """Why a call is not made where the allowance does not suffice."""
@@ -62,8 +61,8 @@ class Allowance:
             return task
         room = self.tokens - task.input_tokens
         if room < task.sampling.max_tokens:
-            sampling = structs.replace(task.sampling, max_tokens=room)
-            task = structs.replace(task, sampling=sampling)
+            sampling = replaced(task.sampling, max_tokens=room)
+            task = replaced(task, sampling=sampling)
         self.tokens = room - task.sampling.max_tokens
         return task
 

@@ -36,17 +36,13 @@ class Filter(Protocol):
         ...
 
 
-class Filtered:
+class Filtered(Reader):
     """A reader behind filters."""
 
     def __init__(self, reader: Reader, filters: Sequence[Filter]) -> None:
+        super().__init__()
         self._reader = reader
         self._filters = filters
-        self.holding = False
-
-    @property
-    def error(self) -> str:
-        return self._reader.error
 
     @property
     def usage(self) -> Usage:
@@ -59,6 +55,7 @@ class Filtered:
         return self._through(self._reader.end())
 
     def _through(self, events: Sequence[Event]) -> Sequence[Event]:
+        self.error = self._reader.error
         for each in self._filters:
             passed: list[Event] = []
             for event in events:

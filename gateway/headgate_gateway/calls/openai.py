@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 from msgspec import Raw
 
-from headgate_gateway.calls.adapter import Reader, Task, post
+from headgate_gateway.calls.adapter import Adapter, Reader, Task, post
 from headgate_gateway.calls.events import Failed
 from headgate_gateway.calls.failures import OVERLOADED, REFUSED, REPORTED, failure
 from headgate_gateway.calls.filters import in_form
@@ -48,7 +48,7 @@ _FIELDS: Final = msgspec.json.Decoder(dict[str, Raw]).decode
 _encode: Final = msgspec.json.encode
 
 
-class OpenAI:
+class OpenAI(Adapter):
     """See `Adapter`."""
 
     def request(

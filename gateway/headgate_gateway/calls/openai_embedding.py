@@ -4,31 +4,13 @@ from base64 import b64decode
 from collections.abc import Sequence
 from typing import Final
 
-import msgspec
-
 from headgate_gateway.calls.adapter import Task
-from headgate_gateway.calls.events import Count, End, Event, Usage, Vectors
+from headgate_gateway.calls.events import End, Event, Usage, Vectors
+from headgate_gateway.calls.openai_vectors import DECODE, Row
 from headgate_gateway.calls.whole_body import WholeBody
 
 LONGEST: Final = 96 * 1024 * 1024
 """Bytes of one answer."""
-
-
-class _Row(msgspec.Struct):
-    index: int
-    embedding: str
-
-
-class _Counts(msgspec.Struct):
-    prompt_tokens: Count = 0
-
-
-class _Answer(msgspec.Struct):
-    data: list[_Row]
-    usage: _Counts
-
-
-_DECODE: Final = msgspec.json.Decoder(_Answer).decode
 
 
 class OpenAIEmbeddingReader(WholeBody):
@@ -36,13 +18,13 @@ class OpenAIEmbeddingReader(WholeBody):
         super().__init__(task, LONGEST, Usage(0, 0, estimated=True))
 
     def _read(self, body: bytes) -> Sequence[Event]:
-        answer = _DECODE(body)
+        answer = DECODE(body)
         vectors = _vectors(answer.data, len(self._task.inputs))
-        self.usage = Usage(answer.usage.prompt_tokens, 0)
-        return (Vectors(vectors), End("stop", self.usage))
+        self._usage = Usage(answer.usage.prompt_tokens, 0)
+        return (Vectors(vectors), End("stop", self._usage))
 
 
-def _vectors(found: list[_Row], count: int) -> tuple[bytes, ...]:
+def _vectors(found: list[Row], count: int) -> tuple[bytes, ...]:
     rows = {row.index: b64decode(row.embedding, validate=True) for row in found}
     vectors = tuple(rows[index] for index in range(count))
     if {len(vector) for vector in vectors} != {len(vectors[0]) // 4 * 4 or 4}:

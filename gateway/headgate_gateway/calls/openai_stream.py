@@ -4,15 +4,13 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
-from msgspec import Raw, Struct
 
 from headgate_gateway.calls import sse
-from headgate_gateway.calls.adapter import Task
+from headgate_gateway.calls.adapter import Reader, Task
 from headgate_gateway.calls.events import (
     MOST_KEPT,
     NO_JSON,
     OVERHEAD,
-    Count,
     End,
     Event,
     Failed,
@@ -23,6 +21,7 @@ from headgate_gateway.calls.events import (
     Usage,
 )
 from headgate_gateway.calls.failures import CUT, INVALID, INVALID_OUTPUT, OVERRUN, failure
+from headgate_gateway.calls.openai_chunk import DECODE, CallDelta, Choice, Counts
 from headgate_gateway.calls.toolcalls import new_id
 
 DONE: Final = b"[DONE]"
@@ -35,78 +34,26 @@ REASONS: Final[dict[str, FinishReason]] = {
 """With any other reason, or none, something is missing, however cleanly the stream ended."""
 
 
-class _Function(Struct, gc=False):
-    name: str | None = None
-    arguments: str | None = None
-
-
-class _CallDelta(Struct):
-    index: int = 0
-    id: str | None = None
-    function: _Function | None = None
-
-
-class _Delta(Struct):
-    content: str | None = None
-    reasoning_content: str | None = None
-    reasoning: str | None = None
-    tool_calls: list[_CallDelta] | None = None
-
-
-class _Logprobs(Struct):
-    content: list[Raw] | None = None
-
-
-class _Choice(Struct):
-    delta: _Delta | None = None
-    text: str | None = None
-    """Of completions, which have no delta."""
-    logprobs: _Logprobs | None = None
-    finish_reason: str | None = None
-
-
-class _InputDetails(Struct, gc=False):
-    cached_tokens: Count | None = None
-
-
-class _OutputDetails(Struct, gc=False):
-    reasoning_tokens: Count | None = None
-
-
-class _Usage(Struct, gc=False):
-    prompt_tokens: Count = 0
-    completion_tokens: Count | None = 0
-    prompt_tokens_details: _InputDetails | None = None
-    completion_tokens_details: _OutputDetails | None = None
-
-
-class _Chunk(Struct):
-    choices: list[_Choice] = []
-    usage: _Usage | None = None
-    object: str = ""
-    message: str = ""
-    error: Any = None
-
-
 MOST_CALLS: Final = 1024
 """Of tools, in one answer."""
 
-_DECODE: Final = msgspec.json.Decoder(_Chunk).decode
 _OBJECT: Final = msgspec.json.Decoder(dict[str, Any]).decode
 
 
-class _Growing(Struct):
+class _Growing:
     """A call of which parts have come."""
 
-    id: str
-    name: str = ""
-    arguments: list[str] = []
+    def __init__(self, id: str) -> None:  # noqa: A002
+        self.id = id
+        self.name = ""
+        self.arguments: list[str] = []
 
 
-class OpenAIReader:
+class OpenAIReader(Reader):
     """See `Reader`. Calls of tools are put together and given whole."""
 
     def __init__(self, task: Task) -> None:
+        super().__init__()
         self._decoder = sse.Decoder()
         form = task.form
         self._most = form.most if form is not None else None
@@ -117,9 +64,7 @@ class OpenAIReader:
         self._kept = 0  # bytes of them, roughly
         self._left = task.sampling.most_characters  # that may still come
         self._chunks = 0
-        self._told: _Usage | None = None
-        self.error = ""
-        self.holding = False
+        self._told: Counts | None = None
 
     @property
     def usage(self) -> Usage:
@@ -165,7 +110,7 @@ class OpenAIReader:
         if data.strip() == DONE:
             return
         try:
-            chunk = _DECODE(data)
+            chunk = DECODE(data)
         except NO_JSON as error:
             self.error = str(error)
             events.append(INVALID)
@@ -179,7 +124,7 @@ class OpenAIReader:
         for choice in chunk.choices[:1]:
             self._choose(choice, events)
 
-    def _choose(self, choice: _Choice, events: list[Event]) -> None:
+    def _choose(self, choice: Choice, events: list[Event]) -> None:
         self._chunks += 1
         self._reason = choice.finish_reason or self._reason
         delta = choice.delta
@@ -205,7 +150,7 @@ class OpenAIReader:
             if self._given == self._most:
                 events.append(End("tool_calls", self.usage))
 
-    def _grow(self, part: _CallDelta) -> None:
+    def _grow(self, part: CallDelta) -> None:
         call = self._calls.get(part.index)
         if call is None:
             call = self._calls[part.index] = _Growing(part.id or new_id())

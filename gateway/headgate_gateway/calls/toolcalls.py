@@ -11,9 +11,9 @@ from enum import Enum, auto
 from typing import Final
 
 import msgspec
-from msgspec import structs
 
 from headgate_gateway.calls.events import NO_JSON, End, Event, Text, ToolCall, Usage
+from headgate_gateway.calls.written_calls import DECODE_CALL, DECODE_CALLS, WrittenCall
 from headgate_policy.tools import Dialect
 
 _STRUCTURE: Final = re.compile(r'["{}\[\]]')
@@ -25,14 +25,6 @@ LONGEST: Final = 256 * 1024
 """Characters of one call. What goes on for longer is a text."""
 
 
-class _Call(msgspec.Struct, gc=False):
-    name: str
-    arguments: msgspec.Raw = msgspec.Raw()
-    parameters: msgspec.Raw = msgspec.Raw()
-
-
-_CALL: Final = msgspec.json.Decoder(_Call).decode
-_CALLS: Final = msgspec.json.Decoder(list[_Call]).decode
 _STRING: Final = msgspec.json.Decoder(str).decode
 _OBJECT: Final = msgspec.json.Decoder(dict).decode
 
@@ -107,7 +99,7 @@ class ToolCalls:
             case End(reason):
                 rest = self._finish()
                 if self._calls and reason == "stop":
-                    event = structs.replace(event, finish_reason="tool_calls")
+                    event = End("tool_calls", event.usage, event.logprob)
                 return [*rest, event]
             case _:
                 return (event,)
@@ -199,7 +191,7 @@ class ToolCalls:
     def _calls_in(self, text: str) -> list[ToolCall]:
         """Read the JSON. Empty: it is no call."""
         try:
-            found = _CALLS(text) if text.lstrip().startswith("[") else [_CALL(text)]
+            found = DECODE_CALLS(text) if text.lstrip().startswith("[") else [DECODE_CALL(text)]
             told = [(call.name, _arguments(call)) for call in found]
         except NO_JSON:
             return []
@@ -231,7 +223,7 @@ def _undecided(text: str, mark: str) -> int:
     return len(text)
 
 
-def _arguments(call: _Call) -> str:
+def _arguments(call: WrittenCall) -> str:
     """Return the JSON text of the arguments, checked. Raises one of `NO_JSON`."""
     text = (bytes(call.arguments) or bytes(call.parameters) or b"{}").decode()
     if text.startswith('"'):

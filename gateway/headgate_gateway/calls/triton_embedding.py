@@ -11,10 +11,9 @@ from collections.abc import Sequence
 from json import JSONDecodeError, JSONDecoder
 from typing import Any, Final
 
-import msgspec
-
 from headgate_gateway.calls.adapter import Task
 from headgate_gateway.calls.events import End, Event, Failed, Usage, Vectors
+from headgate_gateway.calls.triton_head import DECODE
 from headgate_gateway.calls.whole_body import WholeBody
 from headgate_gateway.refusals import Code, Refusal
 
@@ -26,21 +25,6 @@ LONGEST_HEAD: Final = 16 * 1024
 DIMENSIONS: Final = Failed(
     Refusal(Code.INVALID_VALUE, 400, "This model's vectors are not that long.", "dimensions")
 )
-
-
-class _Parameters(msgspec.Struct):
-    binary_data_size: int
-
-
-class _Output(msgspec.Struct):
-    name: str
-    datatype: str
-    shape: list[int]
-    parameters: _Parameters
-
-
-class _Head(msgspec.Struct):
-    outputs: list[_Output]
 
 
 def embedding_fields(task: Task) -> dict[str, Any]:
@@ -62,12 +46,12 @@ class EmbeddingReader(WholeBody):
         tensors = _tensors(body)
         rows = _rows(tensors["embedding"], len(self._task.inputs))
         if "num_input_tokens" in tensors:
-            self.usage = Usage(_sum(tensors["num_input_tokens"]), 0)
+            self._usage = Usage(_sum(tensors["num_input_tokens"]), 0)
         if (wanted := self._task.dimensions) is not None:
             if wanted * 4 > len(rows[0]):
                 return (DIMENSIONS,)
             rows = [shortened(row, wanted) for row in rows]
-        return (Vectors(tuple(rows)), End("stop", self.usage))
+        return (Vectors(tuple(rows)), End("stop", self._usage))
 
 
 def _tensors(body: bytes) -> dict[str, bytes]:
@@ -77,7 +61,7 @@ def _tensors(body: bytes) -> dict[str, bytes]:
         _, at = JSONDecoder().raw_decode(text)
     except JSONDecodeError as error:
         raise ValueError("the answer does not begin with JSON") from error
-    head = msgspec.json.decode(body[:at], type=_Head)
+    head = DECODE(body[:at])
     found = {}
     for output in head.outputs:
         if output.datatype != TYPES.get(output.name, output.datatype):

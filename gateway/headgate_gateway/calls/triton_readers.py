@@ -4,18 +4,14 @@ The difference that matters most: the ensemble sends what is new, the llmapi mod
 far (`CompletionOutput.text`), in every event.
 """
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Final, Literal
 
-import msgspec
-from msgspec import structs
-
 from headgate_gateway.calls import sse
-from headgate_gateway.calls.adapter import Task
+from headgate_gateway.calls.adapter import Reader, Task
 from headgate_gateway.calls.events import (
     NO_JSON,
-    Count,
     End,
     Event,
     Failed,
@@ -25,6 +21,7 @@ from headgate_gateway.calls.events import (
 )
 from headgate_gateway.calls.failures import CUT, INVALID, OVERRUN, failure
 from headgate_gateway.calls.growing import Growing
+from headgate_gateway.calls.triton_reply import DECODE, DECODE_DRAFTS, Drafts, Reply
 
 CHARACTERS_PER_TOKEN: Final = 4
 """Where nobody counts; English text on current tokenizers."""
@@ -39,24 +36,11 @@ UNFINISHED: Final = "\N{REPLACEMENT CHARACTER}"
 """What a detokenizer writes for the first tokens of a character that takes several."""
 
 
-class _Reply(msgspec.Struct, gc=False):
-    """One event of either runtime. Outputs that we do not use are skipped by the decoder."""
-
-    text_output: str = ""
-    finish_reason: str | None = None
-    num_input_tokens: Count | None = None
-    num_output_tokens: Count | None = None
-    cum_log_probs: object = None  # one number, but of a model that is anybody's
-    error: str | None = None
-
-
-_DECODE: Final = msgspec.json.Decoder(_Reply).decode
-
-
-class _Reading(ABC):
+class _Reading(Reader):
     """What both readers share: decoding, errors and counting."""
 
     def __init__(self, task: Task) -> None:
+        super().__init__()
         self._decoder = sse.Decoder()
         self._prompt = len(task.prompt)
         self._max_tokens = task.sampling.max_tokens
@@ -64,8 +48,6 @@ class _Reading(ABC):
         self._output_tokens: int | None = None
         self._replies = 0
         self._left = task.sampling.most_characters  # that may still come
-        self.error = ""
-        self.holding = False
 
     def feed(self, piece: bytes) -> Sequence[Event]:
         try:
@@ -108,9 +90,9 @@ class _Reading(ABC):
     def _end(self) -> End | Failed:
         """The body ended as it should; was the answer whole?"""
 
-    def _decode(self, data: bytes) -> _Reply | Failed:
+    def _decode(self, data: bytes) -> Reply | Failed:
         try:
-            reply = _DECODE(data)
+            reply = DECODE(data)
         except NO_JSON as error:
             self.error = str(error)
             return INVALID
@@ -217,27 +199,17 @@ class LlmapiReader(_Reading):
                 return End(reason, self.usage)
 
 
-class _Drafts(msgspec.Struct):
-    """What the last event says of guessing. Its numbers are texts."""
-
-    total_draft_tokens: Count
-    total_accepted_draft_tokens: Count
-
-
-_DECODE_DRAFTS: Final = msgspec.json.Decoder(_Drafts, strict=False).decode
-
-
 class GuessingReader(LlmapiReader):
     """Knows, too, how many tokens were guessed, and how many of them the model accepted."""
 
     def __init__(self, task: Task) -> None:
         super().__init__(task)
-        self._drafts: _Drafts | None = None
+        self._drafts: Drafts | None = None
 
     def _read(self, data: bytes) -> str | Failed:
         if DRAFTS in data:
             try:
-                self._drafts = _DECODE_DRAFTS(data)
+                self._drafts = DECODE_DRAFTS(data)
             except NO_JSON:
                 self._drafts = None  # an answer is no worse for it
         return super()._read(data)
@@ -252,9 +224,10 @@ class GuessingReader(LlmapiReader):
         if self._output_tokens is None:
             # One reply holds what one step has written: a token, and the guesses before it.
             written = min(self._replies + accepted, self._max_tokens)
-        return structs.replace(
-            usage,
-            output_tokens=written,
+        return Usage(
+            usage.input_tokens,
+            written,
+            usage.estimated,
             drafted_tokens=drafts.total_draft_tokens,
             accepted_tokens=accepted,
         )

@@ -11,7 +11,7 @@ lengths, or with a length and chunks.
 import asyncio
 import socket
 from collections.abc import Callable
-from typing import Final, cast
+from typing import Final, cast, final
 
 import httptools
 
@@ -31,9 +31,11 @@ class Lost(Unavailable):
         self.early = early  # not one byte of the answer had come: another server may be asked
 
 
+@final
 class Upstream:
-    __deletable__ = ["_parser"]
     """See the module. `dial` makes one."""
+
+    __deletable__ = ("_parser",)
 
     def __init__(self) -> None:
         # Of the connection; both when there is one, as we hear nothing more if there is none
@@ -139,9 +141,7 @@ class Upstream:
         elif self._size > HIGH and not self._paused:
             self._paused = True
             self._transport.pause_reading()
-        self.fresh = True
-        if self.on_news is not None:
-            self.on_news()
+        self._tell()
 
     def connection_lost(self, error: Exception | None) -> None:
         if error is None and self._lost is None and self.status >= 400 and not self._framed:
@@ -153,6 +153,14 @@ class Upstream:
         self._tell()
         if self.on_lost is not None:
             self.on_lost(self)
+
+    def eof_received(self) -> None:
+        """Let it be closed: `connection_lost` tells."""
+
+    def pause_writing(self) -> None:
+        """A request is written at once, however long it is: there is nothing to pause."""
+
+    def resume_writing(self) -> None: ...
 
     def _break(self, why: str) -> None:
         self._lost = self._lost or why

@@ -1,14 +1,14 @@
 """Answers that are read when all of their body has come: embeddings, in both dialects."""
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Sequence
 
-from headgate_gateway.calls.adapter import Task
+from headgate_gateway.calls.adapter import Reader, Task
 from headgate_gateway.calls.events import NO_JSON, Event, Usage
 from headgate_gateway.calls.failures import INVALID
 
 
-class WholeBody(ABC):
+class WholeBody(Reader):
     """See `Reader`.
 
     Args:
@@ -18,12 +18,15 @@ class WholeBody(ABC):
     """
 
     def __init__(self, task: Task, longest: int, usage: Usage) -> None:
+        super().__init__()
         self._task = task
         self._longest = longest
         self._body = bytearray()
-        self.usage = usage
-        self.error = ""
-        self.holding = False
+        self._usage = usage
+
+    @property
+    def usage(self) -> Usage:
+        return self._usage
 
     def feed(self, piece: bytes) -> Sequence[Event]:
         self._body += piece

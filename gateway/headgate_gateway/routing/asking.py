@@ -2,8 +2,6 @@
 
 from collections.abc import Mapping
 
-from msgspec import structs
-
 from headgate_api.snapshot import Cohort
 from headgate_gateway.calls.adapter import Form, Task
 from headgate_gateway.calls.ask import Ask, Backends
@@ -13,6 +11,7 @@ from headgate_gateway.request import Request
 from headgate_gateway.routing.speculation import Preferred
 from headgate_gateway.routing.tables import Model
 from headgate_gateway.streaming.continued import Continued
+from headgate_gateway.values import replaced
 
 
 def begin(backends: Backends, request: Request, *, plain: bool) -> Source:
@@ -66,4 +65,4 @@ def _ask(
 def held(task: Task) -> Task:
     """Let nothing of the answer go before its end."""
     form = Form(arguments={}, hold=True) if task.form is None else task.form
-    return structs.replace(task, form=structs.replace(form, hold=True, whole=True))
+    return replaced(task, form=replaced(form, hold=True, whole=True))

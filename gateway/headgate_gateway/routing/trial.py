@@ -5,8 +5,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple, TypeAlias, TypeGuard
 
-from msgspec import structs
-
 from headgate_api.snapshot import RouteRule
 from headgate_gateway.calls.adapter import Task
 from headgate_gateway.calls.allowance import SPENT
@@ -44,6 +42,7 @@ from headgate_gateway.routing.routes import Step
 from headgate_gateway.routing.tables import Model
 from headgate_gateway.routing.targets import Models, Targets
 from headgate_gateway.routing.verify import repair, score, verification
+from headgate_gateway.values import replaced
 from headgate_policy.cel import Rule
 
 MENDABLE: Final = 32 * 1024
@@ -144,10 +143,10 @@ class Trial:
         request.fitted, task = found.fitted, found.task
         if self._adds_logprobs:
             changed = {**task.changed, "logprobs": True}
-            task = structs.replace(task, changed=changed, logprobs=True)
+            task = replaced(task, changed=changed, logprobs=True)
         if task.form is not None and mendable(self.plan.route, self.step, stage.model):
             # An answer in the wrong form is wanted, too: the model is shown it.
-            task = structs.replace(task, form=structs.replace(task.form, hold=False))
+            task = replaced(task, form=replaced(task.form, hold=False))
         return task
 
     def _mends(self, before: Trouble | None) -> TypeGuard[Trouble]:

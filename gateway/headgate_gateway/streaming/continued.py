@@ -6,8 +6,6 @@ An OpenAI server that is given a conversation would begin a new answer.
 
 from typing import Final
 
-from msgspec import structs
-
 from headgate_api.snapshot import Cohort
 from headgate_gateway.calls.allowance import SPENT
 from headgate_gateway.calls.ask import Ask, Backends
@@ -19,6 +17,7 @@ from headgate_gateway.calls.failures import NOT_READY
 from headgate_gateway.calls.source import Give, Source
 from headgate_gateway.refusals import Code, Refusal
 from headgate_gateway.timeline import Timeline
+from headgate_gateway.values import replaced
 from headgate_gateway.waking import Signal
 
 NOT_EVEN_BEGUN: Final = frozenset({NOT_READY, TOO_SHORT.refusal})
@@ -52,7 +51,7 @@ class Continued(Source):
         before, now = self._spent, self._call.usage
         if before is None:
             return now
-        return structs.replace(
+        return replaced(
             before,
             output_tokens=before.output_tokens + now.output_tokens,
             estimated=before.estimated or now.estimated,
@@ -102,12 +101,12 @@ class Continued(Source):
             return End("length", spent)
         self._lost, self._spent = failed, spent
         lost.record.usage = None  # it is told with the answer's
-        rest = structs.replace(
+        rest = replaced(
             task,
             input_tokens=task.input_tokens + spent.output_tokens,
             prompt=prompt,
             changed={**task.changed, "prompt": prompt},
-            sampling=structs.replace(task.sampling, max_tokens=left),
+            sampling=replaced(task.sampling, max_tokens=left),
         )
         ask = self._ask.elsewhere(lost.cohort, rest, avoid=frozenset({lost.pod}))
         self._call.close()
