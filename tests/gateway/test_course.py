@@ -66,13 +66,13 @@ async def test_what_all_stages_cost_is_known_and_the_answer_s_own_is_told() -> N
     async with on(TWO, small="No end", large="Certainly not now end") as field:
         told = await field.ask()
 
-    first, last = (stage.usage for stage in told.stages)
+    first, last = (each.usage for each in told.request.timeline.attempts)
     assert first is not None
     assert last is not None
     assert told.end is not None
     assert (1, 3) == (first.output_tokens, last.output_tokens)
     assert last == told.end.usage
-    assert [first, last] == [each.usage for each in told.request.timeline.attempts]
+    assert [first.tokens, last.tokens] == [each.tokens for each in told.stages]
 
 
 @pytest.mark.parametrize("script", ["One two three cut", "One two three 20", "One two error"])
@@ -85,7 +85,7 @@ async def test_what_a_broken_answer_has_cost_is_known(script: str) -> None:
     assert ["small failed", "large given"] == told.way
     spent = [each.usage for each in told.request.timeline.attempts]
     assert [script.count(" "), 2] == [usage.output_tokens for usage in spent if usage is not None]
-    assert spent == [stage.usage for stage in told.stages]
+    assert [each and each.tokens for each in spent] == [stage.tokens for stage in told.stages]
 
 
 @virtual
@@ -93,7 +93,7 @@ async def test_what_never_began_has_cost_nothing() -> None:
     async with on(TWO, small="!500", large="Certainly not end") as field:
         told = await field.ask()
 
-    assert [True, False] == [stage.usage is None for stage in told.stages]
+    assert [True, False] == [stage.tokens is None for stage in told.stages]
 
 
 @virtual

@@ -6,7 +6,6 @@ import msgspec
 
 from headgate_api.snapshot import FallbackBody, RouteBody, RouteRule, Target
 from headgate_gateway.calls.deadline import Deadline
-from headgate_gateway.calls.events import Usage
 from headgate_gateway.explain.explain import explain
 from headgate_gateway.explain.explanation import Explanation
 from headgate_gateway.explain.kept import Record
@@ -92,7 +91,7 @@ def cascade() -> Explanation:
         started=STARTED + 0.001,
         ended=STARTED + 0.8,
         attempts=(0, 2),
-        usage=Usage(412, 80),
+        tokens=(412, 80),
     )
     large = Stage(
         route="large",
@@ -101,7 +100,7 @@ def cascade() -> Explanation:
         started=STARTED + 0.8,
         ended=STARTED + 2,
         attempts=(2, 3),
-        usage=Usage(412, 91),
+        tokens=(412, 91),
     )
     return explain(
         record(

@@ -113,6 +113,11 @@ class Usage(Value):
         """Guessed ahead, for the model to accept or not. None: it does not tell; so is the next."""
         self.accepted_tokens: Final = accepted_tokens
 
+    @property
+    def tokens(self) -> tuple[int, int]:
+        """Those read and those written."""
+        return self.input_tokens, self.output_tokens
+
 
 NOTHING: Final = Usage(0, 0)
 

@@ -160,7 +160,7 @@ def _settle(found: Explanation) -> None:
 
 
 def _stage(stage: decision.Stage, started: float) -> Stage:
-    usage = stage.usage
+    read, written = stage.tokens or (None, None)
     first, end = stage.attempts
     return Stage(
         route=stage.route,
@@ -176,8 +176,8 @@ def _stage(stage: decision.Stage, started: float) -> Stage:
         began_ms=_ms(stage.started - started) if stage.started else None,
         took_ms=None if stage.ended is None else _ms(stage.ended - stage.started),
         attempts=tuple(range(first + 1, end + 1)),
-        input_tokens=None if usage is None else usage.input_tokens,
-        output_tokens=None if usage is None else usage.output_tokens,
+        input_tokens=read,
+        output_tokens=written,
     )
 
 

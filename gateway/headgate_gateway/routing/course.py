@@ -128,7 +128,7 @@ class Course(Source):
         """The answer that was given as it came has ended."""
         stage = self._decision.stages[-1]
         if isinstance(event, End):
-            stage.usage = event.usage
+            stage.tokens = event.usage.tokens
             if self.last is not None:
                 self.last.record.usage = event.usage
         elif self._stage is not None:

@@ -10,7 +10,6 @@ from typing import Literal, TypeAlias
 from msgspec import Struct
 
 from headgate_api.snapshot import Trigger
-from headgate_gateway.calls.events import Usage
 from headgate_gateway.routing.routes import Route
 
 Why: TypeAlias = Literal["only", "weight", "sticky", "fixed"]
@@ -70,8 +69,8 @@ class Stage(Struct, kw_only=True):
     ended: float | None = None
     attempts: tuple[int, int] = (0, 0)
     """Its attempts: from, to, of the timeline's."""
-    usage: Usage | None = None
-    """What its answer cost, shown or not."""
+    tokens: tuple[int, int] | None = None
+    """What its answer cost, shown or not: those read and those written."""
 
 
 class Decision(Struct, kw_only=True):

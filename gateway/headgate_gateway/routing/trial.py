@@ -18,7 +18,6 @@ from headgate_gateway.calls.events import (
     Event,
     Failed,
     Text,
-    Usage,
     Waiting,
     weight,
 )
@@ -212,7 +211,7 @@ class Trial:
             kept += weight(event)
             if kept > MOST_KEPT:
                 break
-        self.stage.usage = _spent(call, event)
+        self.stage.tokens = _spent(call, event)
         if isinstance(event, Failed):
             return self._failure(event.refusal, events)
         if not isinstance(event, End):
@@ -290,10 +289,10 @@ async def _judged(rule: Rule, answer: Answer) -> bool:
     return rule.holds(answer)
 
 
-def _spent(call: Source, last: Event) -> Usage | None:
-    """Note what an answer has cost, shown or not. None: nothing of one was written."""
+def _spent(call: Source, last: Event) -> tuple[int, int] | None:
+    """Note the tokens of an answer, shown or not. None: nothing of one was written."""
     usage = last.usage if isinstance(last, End) else call.usage
     if call.last is None or not (isinstance(last, End) or usage.output_tokens):
         return None
     call.last.record.usage = usage
-    return usage
+    return usage.tokens
