@@ -47,11 +47,13 @@ def test_a_digest_ignores_where_the_tree_lies_and_what_python_left(tmp_path: Pat
     assert 1 == len(digests)
 
 
-def test_the_tail_of_a_log_brings_errors_from_further_up(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "error", ['E1125 15:20:29.1 1 model.cc:8] "no weights"', "a/b.py:5: error: a is no b"]
+)
+def test_the_tail_of_a_log_brings_errors_from_further_up(tmp_path: Path, error: str) -> None:
     log = tmp_path / "server.log"
-    lines = ['E1125 15:20:29.1 1 model.cc:8] "no weights"', *(f"line {n}" for n in range(40))]
-    log.write_text("\n".join(lines))
-    assert [lines[0], "line 38", "line 39"] == tail(log, 2).splitlines()
+    log.write_text("\n".join([error, *(f"line {n}" for n in range(40))]))
+    assert [error, "line 38", "line 39"] == tail(log, 2).splitlines()
 
 
 def test_a_log_that_is_not_there_has_no_tail(tmp_path: Path) -> None:

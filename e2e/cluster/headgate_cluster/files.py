@@ -12,7 +12,7 @@ from typing import Final
 TREE: Final = Path(__file__).resolve().parents[3]
 """The checkout: what is built lies in it, what was built never does."""
 
-_ERROR: Final = re.compile(r"[EF]\d{4} \d\d:")
+_ERROR: Final = re.compile(r"[EF]\d{4} \d\d:|\S+: error: ")
 
 
 def cache_root() -> Path:
@@ -32,9 +32,10 @@ def write(path: Path, content: str | bytes, mode: int = 0o644) -> None:
 
 
 def tail(path: Path, lines: int = 12) -> str:
-    """Return the end of a log, and before it the last errors (klog and glog mark them) if earlier.
+    """Return the end of a log, and before it the last errors if earlier.
 
-    A Triton that cannot load its model says why 30 lines before it says goodbye.
+    A Triton that cannot load its model says why 30 lines before it says goodbye, and a compiler
+    goes on to warn. klog, glog and compilers mark errors.
     """
     try:
         everything = path.read_text(errors="replace").splitlines()
