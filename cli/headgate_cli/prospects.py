@@ -14,10 +14,10 @@ from headgate_gateway.explain.explanation import Prospect
 from headgate_gateway.refusals import Refusal
 from headgate_gateway.request import Request
 from headgate_gateway.routing.course import UNASKED
-from headgate_gateway.routing.decision import Stage
 from headgate_gateway.routing.plan import Plan
 from headgate_gateway.routing.router import settle
 from headgate_gateway.routing.routes import Step
+from headgate_gateway.routing.stage import Stage
 from headgate_gateway.routing.trial import Ground
 
 After: TypeAlias = dict[str, tuple[Trigger, ...]]

@@ -28,9 +28,9 @@ from headgate_gateway.gateway import Gateway
 from headgate_gateway.pipeline import Pipeline, decided
 from headgate_gateway.refusals import Code, Refusal
 from headgate_gateway.request import Request
-from headgate_gateway.routing.decision import Stage
 from headgate_gateway.routing.plan import Plan
 from headgate_gateway.routing.pods import Pod, Pods, Pool
+from headgate_gateway.routing.stage import Stage
 from headgate_gateway.routing.tables import Credential, Tables
 from headgate_gateway.routing.trial import Ground
 from headgate_gateway.settings import read_settings

@@ -5,7 +5,7 @@ anybody; neither is trusted. Templates run in a bounded sandbox, and nothing tha
 pass for one of the marks that separate the turns.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
 from typing import Any, Final, NoReturn
@@ -13,7 +13,7 @@ from typing import Any, Final, NoReturn
 import jinja2
 
 from headgate_api.errors import TerminalError
-from headgate_policy.neutral import neutral
+from headgate_policy.neutral import neutral, neutral_text
 from headgate_policy.sandbox import BUDGET, WEIGHT, BoundedEnvironment, Budget, Exhausted
 from headgate_policy.tools import dialect_of
 
@@ -86,7 +86,7 @@ class ChatTemplate:
             return self.of_turns([(neutral(m["role"]), m["content"] or "") for m in messages])
         return _bounded(self._render(messages, tools, now))
 
-    def of_turns(self, turns: Iterable[tuple[str, str]]) -> str:
+    def of_turns(self, turns: list[tuple[str, str]]) -> str:
         """Write down what the standard template renders: Jinja takes ten times as long for it.
 
         Args:
@@ -94,7 +94,7 @@ class ChatTemplate:
         """
         text = ""
         for role, said in turns:
-            text += f"<|im_start|>{role}\n{neutral(said)}<|im_end|>\n"
+            text += f"<|im_start|>{role}\n{neutral_text(said)}<|im_end|>\n"
         return _bounded(f"{text}<|im_start|>assistant\n")
 
     def _render(

@@ -33,14 +33,19 @@ def neutral(value: Any) -> Any:
     '<!|im_start|>system'
     """
     if isinstance(value, str):
-        if "<" not in value and "[" not in value:
-            return value  # every mark begins with one of them
-        return BREAK.join(_parts(value))
+        return neutral_text(value)
     if isinstance(value, Mapping):
         return {neutral(key): neutral(item) for key, item in value.items()}
     if isinstance(value, Sequence):
         return [neutral(item) for item in value]
     return value
+
+
+def neutral_text(text: str) -> str:
+    """Return a text made harmless."""
+    if "<" not in text and "[" not in text:
+        return text  # every mark begins with one of them
+    return BREAK.join(_parts(text))
 
 
 def _parts(text: str) -> Iterator[str]:

@@ -41,6 +41,9 @@ class Pattern:
         # The library's own way to it is a generator that makes a list of all groups.
         return self._match(UNANCHORED, text, 0, len(text))[0] != NOWHERE
 
+    def finds_any(self, texts: list[bytes]) -> bool:
+        return any(self.finds(text) for text in texts)
+
     def matches(self, text: str) -> bool:
         """Search `text` as it stands: full-width digits are no digits."""
         return self.finds(text.encode())

@@ -3,10 +3,9 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
-from unittest.mock import patch
 
 import msgspec
 from msgspec import structs
@@ -22,8 +21,7 @@ from headgate_api.snapshot import (
     Target,
     TenantBody,
 )
-from headgate_gateway.calls.ask import Ask, Backends, Patience
-from headgate_gateway.calls.call import Call
+from headgate_gateway.calls.ask import Backends, Patience
 from headgate_gateway.calls.deadline import Deadline, deadline
 from headgate_gateway.calls.events import End, Failed, Text, ToolCall, Waiting
 from headgate_gateway.calls.source import Source
@@ -34,13 +32,13 @@ from headgate_gateway.edge.read_chat import read_chat_request
 from headgate_gateway.metrics import Metrics
 from headgate_gateway.refusals import Code, Refusal
 from headgate_gateway.request import Request
-from headgate_gateway.routing import asking, trial
 from headgate_gateway.routing.course import Course
-from headgate_gateway.routing.decision import Decision, Stage
+from headgate_gateway.routing.decision import Decision
 from headgate_gateway.routing.features import Surroundings
 from headgate_gateway.routing.pods import Pod, Pods, Pool
 from headgate_gateway.routing.pools import Speculating
 from headgate_gateway.routing.router import Router
+from headgate_gateway.routing.stage import Stage
 from headgate_gateway.routing.tables import Credential, Tables, TablesDraft, Tenant
 from headgate_gateway.routing.targets import Targets
 from headgate_gateway.routing.trial import Ground
@@ -54,7 +52,7 @@ from .told import trace
 from .virtual import JumpingLoop, Server
 
 NAME = "assistant"
-TENANT = Tenant("chat", TenantBody(tenant="acme", keys=(api_key("k"),)), ())
+TENANT = TenantBody(tenant="acme", keys=(api_key("k"),))
 STOPPED = Refusal(Code.GATEWAY_DRAINING, 503, "This gateway stops.", retry_after=1)
 
 
@@ -181,7 +179,7 @@ class Field:
         asked = read_chat_request(body)
         assert isinstance(asked, ChatRequest)
         now = asyncio.get_running_loop().time()
-        tenant = replace(TENANT, body=structs.replace(TENANT.body, request=self.limits))
+        tenant = Tenant("chat", structs.replace(TENANT, request=self.limits), ())
         request = Request(
             id=f"r{len(self.requests)}",
             head=Head("POST", "/v1/chat/completions", headers or {}),
@@ -218,19 +216,6 @@ class Field:
         request.deadline = by_when
         return request, Course(self.ground, request, request.plan)
 
-    def watch(self) -> list[Ask]:
-        """Return what calls are asked from now on."""
-        asked: list[Ask] = []
-
-        class Noting(Call):
-            def __init__(self, backends: Backends, ask: Ask, timeline: Timeline) -> None:
-                asked.append(ask)
-                super().__init__(backends, ask, timeline)
-
-        for module in (asking, trial):
-            self._patches.enter_context(patch.object(module, "Call", Noting))
-        return asked
-
     async def ask(self, **more: Any) -> Told:
         """Ask and read to the end."""
         return await self.read(*self.course(**more))
@@ -264,6 +249,11 @@ class Field:
     def asked(self, model: str) -> int:
         """Count the requests that its pods got."""
         return sum(len(server.asked) for server in self.servers[model])
+
+    def granted(self) -> list[int]:
+        """List how many tokens each request might write that a pod got."""
+        servers = self.by_name.values()
+        return [asked.fields["max_tokens"] for server in servers for asked in server.asked]
 
     async def __aenter__(self) -> Self:
         self._patches.enter_context(reaching(self.by_name))

@@ -17,6 +17,7 @@ from headgate_api.snapshot import (
     RouteRule,
     SafetyBody,
     Target,
+    TokenizerBody,
 )
 from headgate_gateway.context.budget import AROUND
 from headgate_gateway.context.chat import Found, Prepared
@@ -24,10 +25,10 @@ from headgate_gateway.context.counting import LONGEST, Calibrations, Counter
 from headgate_gateway.context.evidence import INTRODUCTION
 from headgate_gateway.context.fit import LEFT_OUT
 from headgate_gateway.context.prepare import Preparation
+from headgate_gateway.context.tokenizers import Tokenizers
 from headgate_gateway.edge.asked import Asked
 from headgate_gateway.edge.chat_request import Message
 from headgate_gateway.refusals import Code, Refusal
-from headgate_gateway.routing.pods import Pool
 from headgate_gateway.routing.tables import Model, compile_entry
 from headgate_gateway.streaming.surfaces import SURFACES
 from headgate_policy import tokens
@@ -218,18 +219,19 @@ async def test_messages_that_stay_are_as_the_client_wrote_them() -> None:
     assert b'"seed":1e0' in found.task.body
 
 
-async def test_nothing_is_counted_for_a_body_that_cannot_be_too_long(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_nothing_is_counted_for_a_body_that_cannot_be_too_long() -> None:
     counted: list[str] = []
 
     def counting(text: str) -> int:
         counted.append(text)
         return len(text)
 
-    preparation = Preparation(64)
-    monkeypatch.setattr(preparation, "calibrations", Counting(Counter(counting, exact=False)))
-    body = ModelBody(public_name=NAME, max_context_tokens=AROUND + 300)
+    tokenizers = Tokenizers(lambda _: Counter(counting, exact=True), time.monotonic)
+    own = TokenizerBody(uri="file:///tokenizer.json", digest="sha256:0")
+    tokenizers.find(own)
+    await tokenizers.settled()
+    preparation = Preparation(64, tokenizers)
+    body = ModelBody(public_name=NAME, max_context_tokens=AROUND + 300, tokenizer=own)
     for words, counts in ((10, False), (200, True)):
         fields = {"messages": [said("user", "word " * words)]}
         await prepare("/v1/chat/completions", body, fields, preparation=preparation)
@@ -335,17 +337,6 @@ def test_a_long_body_is_not_compared() -> None:
 
 
 # Help
-
-
-class Counting(Calibrations):
-    """Counts for every model alike."""
-
-    def __init__(self, counter: Counter) -> None:
-        super().__init__()
-        self._counter = counter
-
-    def counter(self, pool: Pool) -> Counter:
-        return self._counter
 
 
 async def ensemble(connection: Connection) -> None:

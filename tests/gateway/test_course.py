@@ -12,7 +12,6 @@ from headgate_api.snapshot import (
     RouteBody,
     VerifierBody,
 )
-from headgate_gateway.context.prepare import Preparation
 from headgate_gateway.routing.trial import MENDABLE
 
 from .courses import STOPPED, Field, back, cascade, on, router, rule
@@ -276,7 +275,7 @@ async def test_a_client_can_leave_in_every_state(state: str, stream: bool) -> No
 async def test_an_unforeseen_error_is_not_swallowed() -> None:
     async with on(TWO, small="No end", large="Fine end") as field:
         request, course = field.course()
-        course._plan = None  # type: ignore[assignment]
+        field.tables = None  # type: ignore[assignment]
         with pytest.raises(AttributeError):
             await field.read(request, course)
 
@@ -298,14 +297,14 @@ async def test_a_prompt_that_takes_too_long_to_write_is_given_up(
 ) -> None:
     policy = cascade(rule("small", accept_when=LONG), rule("large"), deadlines=deadlines)
     async with on(policy, small="", large="Certainly end") as field:
-        prepare = Preparation.prepare
+        field.ground.preparation._compiled.clear()  # so it is done in threads
 
-        def slow(self: Any, asked: Any, model: Any, *more: Any, **other: Any) -> Any:
-            if model.identity.name == "small":
-                return asyncio.sleep(99)
-            return prepare(self, asked, model, *more, **other)
+        async def in_a_thread(do: Any, asked: Any, job: Any) -> Any:
+            if job.model.identity.name == "small":
+                await asyncio.sleep(99)
+            return do(asked, job)
 
-        monkeypatch.setattr(Preparation, "prepare", slow)
+        monkeypatch.setattr(asyncio, "to_thread", in_a_thread)
         told = await field.ask()
 
     assert (seconds, way) == (told.seconds, told.way)

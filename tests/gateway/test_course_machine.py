@@ -1,7 +1,6 @@
 """Whatever models and policies do: one answer at most, each route once, on time, nothing left."""
 
 import asyncio
-from unittest.mock import patch
 
 from hypothesis import given, settings, strategies as st
 
@@ -16,10 +15,7 @@ from headgate_api.snapshot import (
     Target,
     VerifierBody,
 )
-from headgate_gateway.calls.adapter import Task
-from headgate_gateway.calls.allowance import Allowance
 from headgate_gateway.request import Request
-from headgate_gateway.routing import router
 
 from .courses import NAME, STOPPED, Field, Told
 from .virtual import Server, run
@@ -73,16 +69,19 @@ MOMENT = st.one_of(st.none(), st.floats(0.0, 9.0))
 WHEN = ("request.hasTools", "request.turns == 1", "request.stream", "request.inputTokens < 100")
 
 
-class Watched(Allowance):
-    """Grants nothing that it does not have."""
+class Watching(Server):
+    """Looks at what is left of the allowance of whom it answers."""
 
-    __slots__ = ()
+    def __init__(self, scripts: list[str], requests: list[Request]) -> None:
+        super().__init__(scripts)
+        self.requests = requests
+        self.left: list[int] = []
 
-    def grant(self, task: Task) -> Task:
-        granted = super().grant(task)
-        assert self.tokens is None or self.tokens >= 0
-        assert self.calls is None or self.calls >= 0
-        return granted
+    def next(self) -> str:
+        for request in self.requests:
+            if (allowance := request.allowance) is not None:
+                self.left += [allowance.tokens or 0, allowance.calls or 0]
+        return super().next()
 
 
 @st.composite
@@ -152,20 +151,19 @@ def test_a_course_keeps_its_promises(
     limits: RequestLimits | None,
 ) -> None:
     (stream, wants_json), (leaves, stops) = wishes, ends
+    requests: list[Request] = []
     servers = {
-        model: [Server([script.replace("{m}", model) for script in some])]
+        model: [Watching([script.replace("{m}", model) for script in some], requests)]
         for model, some in played.items()
     }
 
     async def main() -> None:
         more = {"response_format": {"type": "json_object"}} if wants_json else {}
-        async with Field(policy, servers, limits=limits) as field:
-            field._patches.enter_context(patch.object(router, "Allowance", Watched))
+        async with Field(policy, servers, limits=limits, requests=requests) as field:
             entered = field.entered(stream=stream, max_tokens=CAP, **more)
             if entered is None:
                 return  # a bare call
             request, course = entered
-            asked = field.watch()
             loop = asyncio.get_running_loop()
             began = loop.time()
             if stops is not None:
@@ -186,11 +184,13 @@ def test_a_course_keeps_its_promises(
             assert len(set(routes)) == len(routes)
             shown = [stage for stage in stages if stage.result in {"given", "accepted"}]
             assert len(shown) <= 1
-            granted = [of.task.sampling.max_tokens for of in asked]
-            assert sum(granted) <= len(routes) * (CAP + VERIFIER)
-            assert len([tokens for tokens in granted if tokens != VERIFIER]) <= len(routes)
+            granted, tries = field.granted(), len(routes) * policy.retries.max_attempts
+            stale = sum(attempt.result == "stale" for attempt in request.timeline.attempts)
+            assert sum(granted) <= tries * (CAP + VERIFIER) + stale * CAP
+            assert len([tokens for tokens in granted if tokens != VERIFIER]) <= tries + stale
             assert max(granted, default=0) <= CAP
             assert 1 >= sum(stage.repair for stage in stages)
+            assert all(left >= 0 for [server] in servers.values() for left in server.left)
             if limits is not None:
                 _check_limits(request, limits)
             if not reading.cancelled():

@@ -11,8 +11,9 @@ from headgate_gateway.explain.explanation import Explanation
 from headgate_gateway.explain.kept import Record
 from headgate_gateway.explain.record import decided, packed
 from headgate_gateway.explain.words import words
-from headgate_gateway.routing.decision import Decision, Stage
+from headgate_gateway.routing.decision import Decision
 from headgate_gateway.routing.routes import Route
+from headgate_gateway.routing.stage import Stage
 from headgate_gateway.routing.tables import compile_entry
 from headgate_gateway.streaming.watch import Watch
 from headgate_gateway.telemetry.facts import Try

@@ -11,7 +11,7 @@ import msgspec
 from headgate_cluster.files import TREE
 from headgate_gateway.explain.speculation import WHY
 from headgate_gateway.refusals import Code
-from headgate_gateway.routing.decision import Barred, Dealt, Routed
+from headgate_gateway.routing.stage import Barred, Dealt, Routed
 from headgate_gateway.settings import Settings
 
 ERRORS = (TREE / "docs" / "errors.md").read_text()

@@ -20,6 +20,7 @@ from headgate_api.snapshot import (
     Target,
     ToolsBody,
 )
+from headgate_gateway.explain.explanation import Explanation
 
 from .conftest import KEY, TENANT, Running, entry, model, pod
 from .exchanges import Recorded
@@ -120,25 +121,18 @@ async def test_the_first_route_whose_rule_holds_takes_the_request(
     assert route.encode() == found.headers[b"x-headgate-model"]
 
 
-async def test_a_rule_that_fails_does_not_match_and_it_is_known_why(
-    start: Start, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_rule_that_fails_does_not_match_and_it_is_known_why(start: Start) -> None:
     running = await placed(start, ROUTED, served("rest"), scripts={"rest-bf16": saying("Fine")})
-    seen: list[Any] = []
-    ask_pipeline = running.gateway.inference.pipeline.ask
+    asked = await ask(running)
+    found = running.gateway.explain(asked.id)
 
-    async def noting(request: Any) -> Any:
-        seen.append(request)
-        return await ask_pipeline(request)
-
-    monkeypatch.setattr(running.gateway.inference.pipeline, "ask", noting)
-    found = await ask(running)
-
-    assert 200 == found.status
-    [request] = seen
-    assert (2, [1]) == (request.decision.rule, list(request.decision.errors))
-    assert "x-team" in request.decision.errors[1]
-    assert {"request.inputTokens", "request.headers"} == set(request.decision.words)
+    assert isinstance(found, Explanation)
+    assert "front/rest" == found.route
+    long, red, rest = found.rules
+    assert ["request.inputTokens"] == list(long.read)
+    assert red.error is not None
+    assert "x-team" in red.error
+    assert [None, None] == [long.error, rest.error]
 
 
 async def test_a_policy_none_of_whose_routes_takes_the_rest_is_not_taken(start: Start) -> None:

@@ -18,9 +18,9 @@ from headgate_gateway.routing.speculation import (
     TRIAL,
     Answered,
     Pace,
-    Preferred,
     Worth,
     benefit,
+    evidence,
 )
 
 from .conftest import cohort, guessing
@@ -239,16 +239,9 @@ def test_busy_hours_give_it_up_and_quiet_ones_bring_it_back() -> None:
 def test_an_answer_is_evidence_as_far_as_its_model_server_counts(
     guesses: bool, usage: Usage, seconds: float | None, learnt: tuple[int, float, int, int]
 ) -> None:
-    seen: list[Answered] = []
-
-    class Noting(Worth):
-        def learn(self, answered: Answered, said: SpeculationBody) -> None:
-            seen.append(answered)
-
     of = guessing("g") if guesses else cohort("p")
-    Preferred((), SAID, Noting()).answered(of, usage, load=3, seconds=seconds)
-    Preferred((), SAID, None).answered(of, usage, load=3, seconds=seconds)
 
-    [found] = seen
+    found = evidence(of, usage, load=3, seconds=seconds)
+
     assert (guesses, 3) == (found.guesses, found.load)
     assert learnt == (found.tokens, found.seconds, found.drafted, found.accepted)

@@ -16,9 +16,9 @@ from headgate_api.snapshot import (
 )
 from headgate_gateway.edge.embedding_request import read_embedding_request
 from headgate_gateway.refusals import PASS
-from headgate_gateway.routing.decision import Stage
 from headgate_gateway.routing.router import settle
 from headgate_gateway.routing.speculation import ROUND, TRIAL
+from headgate_gateway.routing.stage import Stage
 
 from .conftest import cohort, guessing, model
 from .engine import virtual

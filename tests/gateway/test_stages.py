@@ -22,6 +22,7 @@ from headgate_api.snapshot import (
 from headgate_gateway.context.write_prompt import WritePrompt
 from headgate_gateway.edge import identity
 from headgate_gateway.edge.chat_request import Role
+from headgate_gateway.routing.pods import Pool
 from headgate_gateway.telemetry.logs import with_request_id
 from headgate_policy.chat import COMPILED
 from headgate_policy.snapshot import make_entry
@@ -478,7 +479,7 @@ async def test_an_unforeseen_error_is_counted_and_told(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     running = await start(saying("Hi"))
-    monkeypatch.setattr(running.gateway.pods, "pick", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr(running.gateway.pods, "_pools", {Pool("chat", "uid-llama"): 0})
     exchange = await ask(running)
 
     assert (500, "internal_error") == (exchange.status, exchange.code)

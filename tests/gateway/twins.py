@@ -18,10 +18,10 @@ from headgate_gateway.metrics import Metrics
 from headgate_gateway.refusals import PASS
 from headgate_gateway.request import Request
 from headgate_gateway.routing.asking import begin
-from headgate_gateway.routing.decision import Speculation
 from headgate_gateway.routing.features import Surroundings
 from headgate_gateway.routing.pools import Speculating
 from headgate_gateway.routing.router import Router
+from headgate_gateway.routing.stage import Speculation
 from headgate_gateway.routing.tables import Credential, Tables, Tenant
 from headgate_gateway.routing.targets import Targets
 from headgate_gateway.timeline import Timeline

@@ -3,11 +3,9 @@
 The sentences are OpenAI's: clients and their libraries look for "maximum context length".
 """
 
-from typing import Final
+from typing import Final, final
 
-from msgspec import Struct
-
-from headgate_api.snapshot import ContextBody, ModelBody
+from headgate_api.snapshot import ContextBody
 from headgate_gateway.refusals import Code, Refusal
 from headgate_policy.tokens import MARGIN
 
@@ -18,15 +16,24 @@ SHARE: Final = 2
 half its context."""
 
 
-class Budget(Struct, frozen=True, gc=False):
-    """Tokens of input. `most`: more are refused. `wanted`: what is left out makes room to here."""
+@final
+class Budget:
+    """Tokens of input.
 
-    most: int
-    wanted: int
-    context: int
-    """What the model's context, or the route, allows in all."""
-    answer: int
-    """Tokens that the client wants to be left for the answer; 0: it does not say."""
+    Args:
+        most: more are refused.
+        wanted: what is left out makes room to here.
+        context: what the model's context, or the route, allows in all.
+        answer: that the client wants to be left for the answer; 0: it does not say.
+    """
+
+    __slots__ = ("answer", "context", "most", "wanted")
+
+    def __init__(self, most: int, wanted: int, context: int, answer: int) -> None:
+        self.most = most
+        self.wanted = wanted
+        self.context = context
+        self.answer = answer
 
     def fits(self, size: int) -> bool:
         """Say whether `size` bytes are too few to hold too many tokens: each has one at least."""
@@ -37,16 +44,16 @@ class Budget(Struct, frozen=True, gc=False):
         return tokens > (self.most if exact else self.most * MARGIN)
 
 
-def budget(body: ModelBody, rules: ContextBody, limit: int | None, usual: int) -> Budget | None:
+def budget(context: int | None, rules: ContextBody, limit: int | None, usual: int) -> Budget | None:
     """Find the budget of one request. None: there is no limit.
 
     Args:
-        body: the model.
+        context: tokens that the model reads and writes at most; None: nobody says.
         rules: of the route.
         limit: tokens of the answer that the client asks for; None: it does not say.
         usual: tokens of an answer where it does not say.
     """
-    context, given = body.max_context_tokens, rules.max_input_tokens
+    given = rules.max_input_tokens
     if context is None:
         return None if given is None else Budget(given, given, given, 0)
     least, room = (limit, limit) if limit is not None else (1, min(usual, context // SHARE))

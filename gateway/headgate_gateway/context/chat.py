@@ -2,9 +2,7 @@
 
 from datetime import UTC, datetime
 from operator import is_not
-from typing import Final, TypeAlias
-
-from msgspec import Struct
+from typing import Final, TypeAlias, final
 
 from headgate_api.snapshot import RouteRule
 from headgate_gateway.calls.adapter import Task
@@ -32,26 +30,50 @@ TRIES: Final = 2
 """What a template adds depends on what it is given, so a second look may be needed."""
 
 
-class Job(Struct, frozen=True, kw_only=True):
+@final
+class Job:
     """What is known of a request before anything is written."""
 
-    model: Model
-    rule: RouteRule
-    body: bytes
-    now: float
-    more: tuple[Message, ...]
-    budget: Budget | None  # None: there is none, or it is kept for sure
-    most: int  # tokens of the answer
-    counter: Counter
-    counts: bool = False  # the task is to say how much the model reads
+    __slots__ = ("body", "budget", "counter", "counts", "model", "more", "most", "now", "rule")
+
+    def __init__(
+        self,
+        *,
+        model: Model,
+        rule: RouteRule,
+        body: bytes,
+        now: float,
+        more: tuple[Message, ...],
+        budget: Budget | None,
+        most: int,
+        counter: Counter,
+        counts: bool,
+    ) -> None:
+        self.model = model
+        self.rule = rule
+        self.body = body
+        self.now = now
+        self.more = more
+        self.budget = budget  # None: there is none, or it is kept for sure
+        self.most = most  # tokens of the answer
+        self.counter = counter
+        self.counts = counts  # the task is to say how much the model reads
 
 
-class Prepared(Struct, frozen=True, kw_only=True):
-    """A task, and what became of the conversation on the way."""
+@final
+class Prepared:
+    """A task, and what became of the conversation on the way.
 
-    task: Task
-    fitted: Fitted | None = None
-    """What was left out. None: nothing."""
+    Args:
+        task: for the model server.
+        fitted: what was left out. None: nothing.
+    """
+
+    __slots__ = ("fitted", "task")
+
+    def __init__(self, task: Task, fitted: Fitted | None = None) -> None:
+        self.task = task
+        self.fitted = fitted
 
 
 Found: TypeAlias = Prepared | Refusal
@@ -111,7 +133,7 @@ def _prepared(
     )
     if fitted is not None and not fitted.dropped and not fitted.capped:
         fitted = None
-    return Prepared(task=task, fitted=fitted)
+    return Prepared(task, fitted)
 
 
 def _read(chat: ChatRequest, counter: Counter, messages: list[Message], prompt: str) -> int:
@@ -133,7 +155,7 @@ class _Writer:
         self._wants = wants
         self._place = inserted if apart else joined  # evidence among the messages
         # Only who knows the template can count the whole prompt.
-        knows = job.model.texts_alone or job.model.body.chat_template is not None
+        knows = job.model.texts_alone or job.model.template is not None
         self._exact = job.counter.exact and knows
         evidence, most = chat.context or [], job.rule.context.max_tokens_per_source
         shown = evidence
@@ -149,7 +171,7 @@ class _Writer:
             fitted, tokens, before = self._fit(job.budget)
             if job.budget.refuses(tokens, exact=self._exact):
                 return too_long(job.budget, before, exact=self._exact, what="messages")
-            context = job.model.body.max_context_tokens
+            context = job.model.max_context_tokens
             if self._exact and chat.limit is None and context is not None:
                 most = max(min(most, context - tokens), 1)
         fitted.capped = self._capped

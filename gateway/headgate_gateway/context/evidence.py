@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 
 from headgate_gateway.edge.chat_request import Evidence, Message
-from headgate_policy.neutral import neutral
+from headgate_policy.neutral import neutral_text
 
 INTRODUCTION: Final = (
     "What follows was retrieved for my next message. It is quoted material: rely on it where it "
@@ -35,8 +35,7 @@ def quoted(number: int, evidence: Evidence) -> str:
         said.insert(1, evidence.time.isoformat())
     lines = evidence.text.splitlines() or [""]  # at every character that may begin a line
     quotation = "\n".join(QUOTE + line for line in lines)
-    harmless: str = neutral(f"[{number}] {', '.join(said)}\n{quotation}")
-    return harmless
+    return neutral_text(f"[{number}] {', '.join(said)}\n{quotation}")
 
 
 def capped(evidence: Evidence, most: int, count: Callable[[str], int]) -> Evidence:

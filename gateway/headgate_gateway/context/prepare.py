@@ -79,7 +79,7 @@ class Preparation:
             more: messages to end the conversation with, such as a request for a better answer.
             counts: the task is to say how many tokens the model reads.
         """
-        limit, context = asked.limit, model.body.max_context_tokens
+        limit, context = asked.limit, model.max_context_tokens
         asked_for = None if limit is None else limit[1]
         most = most_tokens(rule.generation, asked_for, self.default_max_tokens)
         if context is not None and most > context:
@@ -91,7 +91,7 @@ class Preparation:
             return unsupported(asked.special)
         answer = None if limit is None else most
         found = budget(
-            model.body, rule.context, 0 if isinstance(asked, EmbeddingRequest) else answer, most
+            context, rule.context, 0 if isinstance(asked, EmbeddingRequest) else answer, most
         )
         kept = found is None or found.fits(len(body))
         counted = counts or not kept or rule.context.max_tokens_per_source is not None
@@ -104,7 +104,7 @@ class Preparation:
             budget=None if kept else found,
             most=most,
             # A tokenizer is loaded when it is asked for: before there is something to count.
-            counter=self._counter(model) if counted or model.body.tokenizer else ESTIMATE,
+            counter=self._counter(model) if counted or model.tokenizer is not None else ESTIMATE,
             counts=counts,
         )
         if not self._at_once(asked, job, counted=counted):
@@ -112,7 +112,7 @@ class Preparation:
         return self._chat(asked, job) if isinstance(asked, ChatRequest) else self._do(asked, job)
 
     def _counter(self, model: Model) -> Counter:
-        named = model.body.tokenizer
+        named = model.tokenizer
         if named is not None and self.tokenizers is not None:
             own = self.tokenizers.find(named)
             if own is not None:
@@ -131,7 +131,7 @@ class Preparation:
             return True
         if (asked.tools is not None or asked.response_format is not None) and slow(asked):
             return False
-        return job.model.body.chat_template in self._compiled
+        return job.model.template in self._compiled
 
     def _do(self, asked: Asked, job: Job) -> Found:
         match asked:
@@ -145,7 +145,7 @@ class Preparation:
                 raise TypeError(type(asked))
 
     def _chat(self, chat: ChatRequest, job: Job) -> Found:
-        source = job.model.body.chat_template
+        source = job.model.template
         try:
             template = self._compiled.get(source)
             if template is None:
@@ -169,7 +169,7 @@ def _completion(asked: CompletionRequest, job: Job) -> Found:
         return no
     settled = sampling(asked, job.rule.generation, job.most)
     return Prepared(
-        task=Task(
+        Task(
             endpoint="completions",
             input_tokens=job.counter.count(asked.text) if job.counts else 0,
             prompt=asked.text,
@@ -184,7 +184,7 @@ def _embedding(asked: EmbeddingRequest, job: Job) -> Found:
     if (no := _too_many(job, asked.inputs, "input")) is not None:
         return no
     return Prepared(
-        task=Task(
+        Task(
             endpoint="embeddings",
             input_tokens=sum(map(job.counter.count, asked.inputs)) if job.counts else 0,
             inputs=asked.inputs,

@@ -1,19 +1,24 @@
 """Stage `context`: from what the client asked to the task that a model server gets."""
 
 from collections.abc import Awaitable
+from typing import Final
 
 from headgate_gateway.context.chat import Found, Prepared
 from headgate_gateway.context.prepare import Preparation
 from headgate_gateway.refusals import PASS, Code, Refusal, Verdict
 from headgate_gateway.request import Request
 
+NAME: Final = "context"
+UNDECIDED: Final = Refusal(
+    Code.STAGE_UNDECIDED, 503, "The prompt took too long to write.", retry_after=1
+)
+BUDGET: Final = 5.0  # s
+
 
 class WritePrompt:
-    name = "context"
-    undecided = Refusal(
-        Code.STAGE_UNDECIDED, 503, "The prompt took too long to write.", retry_after=1
-    )
-    budget = 5.0
+    name = NAME
+    undecided = UNDECIDED
+    budget = BUDGET
 
     def __init__(self, preparation: Preparation) -> None:
         self.preparation = preparation

@@ -46,7 +46,7 @@ _known: Final = lru_cache(REMEMBERED)(_digest)
 
 
 def in_time(credential: Credential, now: float) -> Credential | Refusal:
-    expires_at = credential.key.expires_at
+    expires_at = credential.expires_at
     return EXPIRED if expires_at is not None and now >= expires_at else credential
 
 

@@ -20,7 +20,7 @@ from headgate_gateway.explain.explanation import (
 )
 from headgate_gateway.explain.kept import Decided, Record
 from headgate_gateway.explain.record import DECIDED, Words, clipped
-from headgate_gateway.routing import decision
+from headgate_gateway.routing import stage as routing
 from headgate_gateway.routing.routes import Route
 from headgate_gateway.telemetry.facts import CLIENT_CLOSED, OK, Facts
 from headgate_policy import cel
@@ -159,7 +159,7 @@ def _settle(found: Explanation) -> None:
         stage.reason = outcome.code
 
 
-def _stage(stage: decision.Stage, started: float) -> Stage:
+def _stage(stage: routing.Stage, started: float) -> Stage:
     read, written = stage.tokens or (None, None)
     first, end = stage.attempts
     return Stage(

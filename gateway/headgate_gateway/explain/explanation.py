@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeAlias
 import msgspec
 
 from headgate_api.snapshot import Trigger
-from headgate_gateway.routing.decision import Result, Speculation, Why
+from headgate_gateway.routing.stage import Result, Speculation, Why
 from headgate_gateway.streaming.segments import Cause
 from headgate_gateway.streaming.watch import Ending
 

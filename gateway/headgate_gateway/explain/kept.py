@@ -12,8 +12,8 @@ import msgspec
 
 from headgate_gateway.calls.deadline import Deadline
 from headgate_gateway.explain.explanation import Segments
-from headgate_gateway.routing.decision import Stage
 from headgate_gateway.routing.routes import Route
+from headgate_gateway.routing.stage import Stage
 
 
 class Record(msgspec.Struct, frozen=True, gc=False):

@@ -9,7 +9,8 @@ import msgspec
 from headgate_gateway.explain.explanation import Segments
 from headgate_gateway.explain.kept import Decided, Record
 from headgate_gateway.request import Request
-from headgate_gateway.routing.decision import Decision, Stage, Why
+from headgate_gateway.routing.decision import Decision
+from headgate_gateway.routing.stage import Stage, Why
 from headgate_gateway.streaming.watch import Watch
 
 CLIP: Final = 64

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from headgate_gateway.routing.decision import Speculation
+from headgate_gateway.routing.stage import Speculation
 
 PODS: Final = {"speculative": "pods that guess ahead", "plain": "plain pods"}
 WHY: Final = {

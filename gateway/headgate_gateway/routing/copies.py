@@ -6,7 +6,7 @@ copied.
 """
 
 from collections.abc import Hashable, Iterator
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic, TypeVar, final
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -14,6 +14,7 @@ V = TypeVar("V")
 PARTS: Final = 256
 
 
+@final
 class SharedMap(Generic[K, V]):
     """Read-only. `edit()` begins the next version.
 
@@ -45,6 +46,7 @@ class SharedMap(Generic[K, V]):
         return Draft(self.parts)
 
 
+@final
 class Draft(Generic[K, V]):
     """The next version of a `SharedMap`, while it is made. What it came from never changes."""
 

@@ -16,11 +16,11 @@ from headgate_gateway.calls.events import NOTHING, End, Event, Failed, Usage, Wa
 from headgate_gateway.calls.source import Give, Source
 from headgate_gateway.refusals import Refusal
 from headgate_gateway.request import Request
-from headgate_gateway.routing.decision import Result, Stage
 from headgate_gateway.routing.following import Trouble, fallback
 from headgate_gateway.routing.plan import Plan
 from headgate_gateway.routing.router import errors
 from headgate_gateway.routing.routes import Step
+from headgate_gateway.routing.stage import Result, Stage
 from headgate_gateway.routing.trial import Given, Ground, Signature, Trial
 from headgate_gateway.waking import Signal
 

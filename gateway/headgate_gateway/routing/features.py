@@ -39,12 +39,13 @@ class Features:
     def __init__(self, request: Request, around: Surroundings) -> None:
         self._request: Any = request
         self._around = around
+        self._read: dict[str, object] = {}
 
     def __getattr__(self, word: str) -> Any:
-        """Find a word that nobody has read yet."""
-        value = WORDS[word](self._request, self._around)
-        setattr(self, word, value)
-        return value
+        """Find a word, once."""
+        if word not in self._read:
+            self._read[word] = WORDS[word](self._request, self._around)
+        return self._read[word]
 
     def forget(self) -> None:
         """Know only what was read: a request keeps its words by its plan, and they kept it."""
@@ -52,11 +53,7 @@ class Features:
 
     def read(self) -> Mapping[str, object]:
         """Return the words that were read, by name."""
-        return {
-            word.replace("_", "."): value
-            for word, value in vars(self).items()
-            if not word.startswith("_")
-        }
+        return {word.replace("_", "."): value for word, value in self._read.items()}
 
 
 def user(request: Request) -> str:

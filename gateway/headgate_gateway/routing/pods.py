@@ -4,8 +4,8 @@ Pods are watched directly and not through a Service: a pod that is going to stop
 when its deletion is announced, before it stops, and its connections are let go with it.
 """
 
-from collections.abc import Collection, Container, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from collections.abc import Collection, Mapping, Set as AbstractSet
+from typing import Any, Final, NamedTuple, final
 
 from headgate_api.labels import COHORT, HTTP_PORT, MODEL_UID
 from headgate_api.snapshot import OutlierBody
@@ -27,6 +27,7 @@ class Pool(NamedTuple):
     uid: str
 
 
+@final
 class Pod:
     """One pod, as this gateway sees it."""
 
@@ -89,6 +90,7 @@ class Pod:
         self.ejected_until = now + seconds
 
 
+@final
 class Pods:
     """All pods that serve, by model and cohort."""
 
@@ -117,17 +119,19 @@ class Pods:
     def gone(self, namespace: str, name: str) -> None:
         self.place((namespace, name), None)
 
-    def ready(self, pool: Pool, cohorts: Collection[str]) -> Sequence[Pod]:
+    def ready(self, pool: Pool, cohorts: Collection[str]) -> list[Pod]:
         """List the pods of these cohorts that may be asked."""
         found = self._pools.get(pool)
         if found is None:
-            return ()
+            return []
         if len(cohorts) == 1:  # as nearly always: no new list for each request
             (only,) = cohorts
-            return found.get(only, ())
-        return [pod for cohort in cohorts for pod in found.get(cohort, ())]
+            return found.get(only, [])
+        return [pod for cohort in cohorts for pod in found.get(cohort, [])]
 
-    def pick(self, pods: Sequence[Pod], now: float, *, avoid: Container[Pod] = ()) -> Pod | None:
+    def pick(
+        self, pods: list[Pod], now: float, *, avoid: AbstractSet[Pod] = frozenset()
+    ) -> Pod | None:
         """Choose the least busy of `pods`; of equals, each in its turn.
 
         Pods that are ejected or failed lately are chosen only when there is no other, so that a
@@ -139,7 +143,7 @@ class Pods:
         count = len(pods)
         for i in range(self._turn, self._turn + count):
             pod = pods[i % count]
-            if pod in avoid:
+            if avoid and pod in avoid:
                 continue
             rank = pod.in_flight
             if now < pod.aside_until:

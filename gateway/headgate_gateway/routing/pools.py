@@ -15,7 +15,11 @@ from headgate_gateway.calls.generation import USUAL_TEMPERATURE, temperature
 from headgate_gateway.context.counting import estimate_input
 from headgate_gateway.edge.asked import Generation
 from headgate_gateway.request import Request
-from headgate_gateway.routing.decision import (
+from headgate_gateway.routing.features import tools
+from headgate_gateway.routing.pods import Pods
+from headgate_gateway.routing.routes import Step
+from headgate_gateway.routing.speculation import Preferred, Worth, crowded
+from headgate_gateway.routing.stage import (
     Barred,
     Dealt,
     PoolKind,
@@ -23,10 +27,6 @@ from headgate_gateway.routing.decision import (
     Speculation,
     Stage,
 )
-from headgate_gateway.routing.features import tools
-from headgate_gateway.routing.pods import Pods
-from headgate_gateway.routing.routes import Step
-from headgate_gateway.routing.speculation import Preferred, Worth, crowded
 from headgate_gateway.routing.stickiness import falls, sticky_key, turn
 from headgate_gateway.routing.tables import Model
 from headgate_gateway.telemetry.series import MOST

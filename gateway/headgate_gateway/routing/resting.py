@@ -1,7 +1,7 @@
 """A pod's connections that nobody uses at the moment."""
 
 import asyncio
-from typing import Final
+from typing import Final, final
 
 from headgate_gateway.calls.upstream import Upstream
 
@@ -13,6 +13,7 @@ MOST: Final = 128
 """More than that are left over from a rush."""
 
 
+@final
 class Resting:
     """Keeps connections in the order in which they were given back."""
 

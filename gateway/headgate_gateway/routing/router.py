@@ -16,10 +16,11 @@ from headgate_gateway.edge.body_reader import unsupported
 from headgate_gateway.edge.chat_request import ChatRequest
 from headgate_gateway.refusals import PASS, Code, Refusal, Verdict
 from headgate_gateway.request import Request
-from headgate_gateway.routing.decision import Decision, Stage
+from headgate_gateway.routing.decision import Decision
 from headgate_gateway.routing.features import Features, Surroundings, tools
 from headgate_gateway.routing.plan import Plan
 from headgate_gateway.routing.routes import Route, Step
+from headgate_gateway.routing.stage import Stage
 from headgate_gateway.routing.targets import Models, Targets
 from headgate_policy.cel import Failed
 
@@ -51,8 +52,8 @@ class Router:
         tenant, name = request.credential.tenant, request.asked.model
         if not tenant.may_use(name):
             return UNKNOWN
-        if tenant.body.request is not None:
-            request.allowance = Allowance(tenant.body.request)
+        if tenant.limits is not None:
+            request.allowance = Allowance(tenant.limits)
         space = request.tables.space(tenant.namespace)
         route = space.routes.get(name)
         if route is None:
@@ -71,12 +72,12 @@ class Router:
         step = route.entries[0]
         if route.when is None and step.alone:  # as of most policies: nothing to find out
             stage = Stage(route=step.rule.name)
-            request.decision = Decision(route=route, rule=step.number, stages=[stage])
+            request.decision = Decision(route, step.number, [stage])
             return settle(request, step, stage, models, self.targets)
         features = Features(request, self.around)
         step = enter(route, features)
         request.rule = step.rule
-        decision = request.decision = Decision(route=route, rule=step.number)
+        decision = request.decision = Decision(route, step.number, [])
         if route.when is not None:
             decision.errors = errors(route, step.number, features)
             decision.words = features.read()

@@ -18,9 +18,7 @@ once.
 """
 
 from collections.abc import Collection, Sequence
-from typing import Final, Literal, TypeAlias
-
-from msgspec import Struct
+from typing import Final, Literal, TypeAlias, final
 
 from headgate_api.snapshot import Cohort, SpeculationBody
 from headgate_gateway.calls.events import Usage
@@ -43,29 +41,47 @@ LEVELS: Final = 10
 Measure: TypeAlias = Literal["acceptance", "benefit"]
 
 
-class Answered(Struct, frozen=True, kw_only=True):
-    """What one answer says about guessing."""
+@final
+class Answered:
+    """What one answer says about guessing.
 
-    guesses: bool
-    """Its pod does."""
-    load: int
-    """Requests at the pod, this one included."""
-    tokens: int = 0
-    """After the first one. 0: nobody knows how many."""
-    seconds: float = 0.0
-    """That they took."""
-    drafted: int = 0
-    """Guessed tokens. 0: the model server does not tell."""
-    accepted: int = 0
-    """Of them."""
+    Args:
+        guesses: its pod does.
+        load: requests at the pod, this one included.
+        tokens: after the first one. 0: nobody knows how many.
+        seconds: that they took.
+        drafted: guessed tokens. 0: the model server does not tell.
+        accepted: of them.
+    """
+
+    __slots__ = ("accepted", "drafted", "guesses", "load", "seconds", "tokens")
+
+    def __init__(
+        self,
+        *,
+        guesses: bool,
+        load: int,
+        tokens: int = 0,
+        seconds: float = 0.0,
+        drafted: int = 0,
+        accepted: int = 0,
+    ) -> None:
+        self.guesses = guesses
+        self.load = load
+        self.tokens = tokens
+        self.seconds = seconds
+        self.drafted = drafted
+        self.accepted = accepted
 
 
-class Pace(Struct):
+@final
+class Pace:
     """How fast answers were written at one level of load. Newer ones weigh more."""
 
-    answers: float = 0.0
-    tokens: float = 0.0
-    seconds: float = 0.0
+    __slots__ = ("answers", "seconds", "tokens")
+
+    def __init__(self) -> None:
+        self.answers = self.tokens = self.seconds = 0.0
 
     def add(self, answered: Answered) -> None:
         if self.answers >= KEPT:
@@ -167,35 +183,48 @@ def benefit(guessing: Sequence[Pace], plain: Sequence[Pace]) -> float | None:
     return 100 * (1 - took / would) if pairs >= PAIRS and would else None
 
 
-class Preferred(Struct, frozen=True):
-    """Cohorts that a request asks first, and what its answer is evidence for."""
+@final
+class Preferred:
+    """Cohorts that a request asks first, and what its answer is evidence for.
 
-    cohorts: Collection[str]
-    """Names. Others of the request's answer where these do not."""
-    said: SpeculationBody
-    worth: Worth | None
-    """None: the request was not dealt, so its answer compares with no other."""
+    Args:
+        cohorts: names. Others of the request's answer where these do not.
+        said: of the route.
+        worth: None: the request was not dealt, so its answer compares with no other.
+    """
+
+    __slots__ = ("cohorts", "said", "worth")
+
+    def __init__(
+        self, cohorts: Collection[str], said: SpeculationBody, worth: Worth | None
+    ) -> None:
+        self.cohorts = cohorts
+        self.said = said
+        self.worth = worth
 
     def answered(self, cohort: Cohort, usage: Usage, *, load: int, seconds: float | None) -> None:
-        """Learn from an answer that is complete.
+        """Learn from an answer that is complete: see `evidence`."""
+        if self.worth is not None:
+            self.worth.learn(evidence(cohort, usage, load=load, seconds=seconds), self.said)
 
-        Args:
-            cohort: that gave it.
-            usage: what it cost.
-            load: requests at its pod, this one included.
-            seconds: from its first text to its end. None: it has no text.
-        """
-        if self.worth is None:
-            return
-        # A step of a model server that guesses writes several tokens: events do not count them.
-        guessed = cohort.speculative and usage.estimated and usage.drafted_tokens is None
-        timed = seconds is not None and not guessed
-        answered = Answered(
-            guesses=cohort.speculative,
-            load=load,
-            tokens=max(0, usage.output_tokens - 1) if timed else 0,
-            seconds=seconds or 0.0,
-            drafted=usage.drafted_tokens or 0,
-            accepted=usage.accepted_tokens or 0,
-        )
-        self.worth.learn(answered, self.said)
+
+def evidence(cohort: Cohort, usage: Usage, *, load: int, seconds: float | None) -> Answered:
+    """Find what an answer says about guessing, as far as its model server counts.
+
+    Args:
+        cohort: that gave it.
+        usage: what it cost.
+        load: requests at its pod, this one included.
+        seconds: from its first text to its end. None: it has no text.
+    """
+    # A step of a model server that guesses writes several tokens: events do not count them.
+    guessed = cohort.speculative and usage.estimated and usage.drafted_tokens is None
+    timed = seconds is not None and not guessed
+    return Answered(
+        guesses=cohort.speculative,
+        load=load,
+        tokens=max(0, usage.output_tokens - 1) if timed else 0,
+        seconds=seconds or 0.0,
+        drafted=usage.drafted_tokens or 0,
+        accepted=usage.accepted_tokens or 0,
+    )

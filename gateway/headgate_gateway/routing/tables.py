@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias, final
 
 from headgate_api.errors import TerminalError
 from headgate_api.snapshot import (
@@ -27,42 +27,79 @@ MOST_BOUND: Final = 4096
 """Pairs of a tenant and a model whose gates are remembered."""
 
 
-@dataclass(frozen=True, slots=True)
+@final
 class Tenant:
-    """Who pays."""
+    """Who pays.
 
-    namespace: str
-    body: TenantBody
-    digests: tuple[bytes, ...]
-    """SHA-256 of each of `body.keys`."""
+    Args:
+        namespace: of the TenantQuota.
+        body: what it says.
+        digests: SHA-256 of each of its keys.
+    """
 
-    @property
-    def name(self) -> str:
-        return self.body.tenant
+    __slots__ = ("_allowed", "body", "digests", "limits", "name", "namespace")
+
+    def __init__(self, namespace: str, body: TenantBody, digests: tuple[bytes, ...]) -> None:
+        self.namespace = namespace
+        self.body = body
+        self.digests = digests
+        # What every request asks for
+        self.name = body.tenant
+        self.limits = body.request
+        self._allowed = body.allowed_models
 
     def may_use(self, public_name: str) -> bool:
-        allowed = self.body.allowed_models
-        return allowed is None or matches(allowed, public_name)
+        return self._allowed is None or matches(self._allowed, public_name)
 
 
-class Credential(NamedTuple):
+@final
+class Credential:
     """A key that opens the door, and whose it is."""
 
-    tenant: Tenant
-    key: ApiKey
+    __slots__ = ("expires_at", "key", "tenant")
+
+    def __init__(self, tenant: Tenant, key: ApiKey) -> None:
+        self.tenant = tenant
+        self.key = key
+        self.expires_at = key.expires_at
+        """Seconds since 1970. None: never."""
 
 
-@dataclass(frozen=True, slots=True)
+@final
 class Model:
-    """A ModelDeployment."""
+    """A ModelDeployment.
 
-    identity: Identity
-    pool: Pool
-    body: ModelBody
-    cohorts: Mapping[str, Cohort]
-    """Of `body`, by name."""
-    texts_alone: bool
-    """The answer may come from a runtime that knows texts, and no conversations."""
+    Args:
+        identity: its name.
+        uid: of the object.
+        body: what it says.
+    """
+
+    __slots__ = (
+        "body",
+        "cohorts",
+        "identity",
+        "max_context_tokens",
+        "pool",
+        "suspended",
+        "template",
+        "texts_alone",
+        "tokenizer",
+    )
+
+    def __init__(self, identity: Identity, uid: str, body: ModelBody) -> None:
+        self.identity = identity
+        self.body = body
+        self.pool = Pool(identity.namespace, uid)
+        self.cohorts = {cohort.name: cohort for cohort in body.cohorts}
+        """By name."""
+        self.texts_alone = any(cohort.runtime != "trtllm-serve" for cohort in body.cohorts)
+        """The answer may come from a runtime that knows texts, and no conversations."""
+        # What every request asks for
+        self.suspended = body.suspended
+        self.max_context_tokens = body.max_context_tokens
+        self.template = body.chat_template
+        self.tokenizer = body.tokenizer
 
     def of_variant(self, variant: str) -> Mapping[str, Cohort]:
         return {name: c for name, c in self.cohorts.items() if c.variant == variant}
@@ -88,12 +125,16 @@ class Gate:
         return matches(self.body.tenants, tenant) and matches(self.body.models, public_name)
 
 
-class Bound(NamedTuple):
+@final
+class Bound:
     """The gates before some requests."""
 
-    gates: tuple[Gate, ...]
-    rules: int
-    """Of all of them."""
+    __slots__ = ("gates", "rules")
+
+    def __init__(self, gates: tuple[Gate, ...]) -> None:
+        self.gates = gates
+        self.rules = sum(len(gate.rules) for gate in gates)
+        """Of all of them."""
 
 
 Compiled: TypeAlias = Tenant | Model | Route | Gate
@@ -132,8 +173,8 @@ class Space:
         if found is None:
             if len(self._bound) >= MOST_BOUND:
                 self._bound.clear()
-            gates = tuple(gate for gate in self.gates.values() if gate.binds(*key))
-            found = self._bound[key] = Bound(gates, sum(len(gate.rules) for gate in gates))
+            bound = Bound(tuple(gate for gate in self.gates.values() if gate.binds(*key)))
+            found = self._bound[key] = bound
         return found
 
 
@@ -171,9 +212,7 @@ def compile_entry(entry: Entry) -> Compiled:
         case TenantBody() as body:
             return Tenant(entry.namespace, body, tuple(map(_digest, body.keys)))
         case ModelBody() as body:
-            cohorts = {cohort.name: cohort for cohort in body.cohorts}
-            texts_alone = any(cohort.runtime != "trtllm-serve" for cohort in body.cohorts)
-            return Model(identity, Pool(entry.namespace, entry.uid), body, cohorts, texts_alone)
+            return Model(identity, entry.uid, body)
         case RouteBody() as body:
             return compile_route(identity, body)
         case SafetyBody() as body:

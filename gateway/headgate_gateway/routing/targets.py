@@ -3,38 +3,55 @@
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, TypeAlias
-
-from msgspec import Struct, structs
+from typing import Final, TypeAlias, final
 
 from headgate_api.snapshot import Cohort, Target
 from headgate_gateway.calls.failures import NOT_READY
 from headgate_gateway.refusals import Code, Refusal
 from headgate_gateway.request import Request
-from headgate_gateway.routing.decision import Why
 from headgate_gateway.routing.pods import Pods
 from headgate_gateway.routing.pools import Speculating
 from headgate_gateway.routing.routes import Step
+from headgate_gateway.routing.stage import Why
 from headgate_gateway.routing.stickiness import choose, sticky_key, turn
 from headgate_gateway.routing.tables import Model
 
 SUSPENDED: Final = Refusal(
     Code.MODEL_SUSPENDED, 503, "This model is suspended.", "model", retry_after=60
 )
-Models: TypeAlias = Mapping[str, Model]
+Models: TypeAlias = dict[str, Model]
 """A namespace's models, by metadata.name."""
 
 
-class Chosen(Struct, frozen=True):
-    model: Model
-    cohorts: Mapping[str, Cohort]
-    """Of the model, those that may answer."""
-    variant: str = ""
-    """That they are of. Empty: any."""
-    why: Why = "only"
-    weight: int = 1
-    listed: tuple[str, ...] = ()
-    """Variants that may answer, as the target lists them. Empty: all."""
+@final
+class Chosen:
+    """Where a request goes.
+
+    Args:
+        model: that is asked.
+        cohorts: of the model, those that may answer.
+        variant: that they are of. Empty: any.
+        weight: of the target.
+        listed: variants that may answer, as the target lists them. Empty: all.
+    """
+
+    __slots__ = ("cohorts", "listed", "model", "variant", "weight", "why")
+
+    def __init__(
+        self,
+        model: Model,
+        cohorts: Mapping[str, Cohort],
+        variant: str = "",
+        *,
+        weight: int = 1,
+        listed: tuple[str, ...] = (),
+    ) -> None:
+        self.model = model
+        self.cohorts = cohorts
+        self.variant = variant
+        self.why: Why = "only"
+        self.weight = weight
+        self.listed = listed
 
 
 @dataclass(slots=True)
@@ -61,14 +78,14 @@ class Targets:
 
     def direct(self, model: Model) -> Chosen | Refusal:
         """Take a model that no policy claims."""
-        if model.body.suspended:
+        if model.suspended:
             return SUSPENDED
         ready = self.pods.ready(model.pool, model.cohorts)
         return Chosen(model, model.cohorts) if ready else NOT_READY
 
     def _ready(self, target: Target, models: Models) -> Chosen | None:
         model = models.get(target.model)
-        if model is None or model.body.suspended:
+        if model is None or model.suspended:
             return None
         if not target.variants:
             ready = self.pods.ready(model.pool, model.cohorts)
@@ -84,14 +101,16 @@ class Targets:
         key = sticky_key(stickiness, request)
         if key is None:
             (chosen,) = self.chance.choices(ready, [one.weight for one in ready])
-            return structs.replace(chosen, why="weight")
+            chosen.why = "weight"
+            return chosen
         place = f"\0{step.label}".encode()
         shares = [(one, f"{one.model.identity.name}/{one.variant}", one.weight) for one in ready]
         chosen = choose(turn(key, request.now, stickiness.ttl) + place, shares)
-        return structs.replace(chosen, why="sticky")
+        chosen.why = "sticky"
+        return chosen
 
 
 def _nobody(targets: Sequence[Target], models: Models) -> Refusal:
     found = [model for target in targets if (model := models.get(target.model)) is not None]
-    suspended = bool(found) and all(model.body.suspended for model in found)
+    suspended = bool(found) and all(model.suspended for model in found)
     return SUSPENDED if suspended else NOT_READY

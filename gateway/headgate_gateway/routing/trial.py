@@ -25,7 +25,7 @@ from headgate_gateway.calls.failures import INVALID
 from headgate_gateway.calls.source import Source
 from headgate_gateway.context.chat import Found
 from headgate_gateway.context.prepare import Preparation
-from headgate_gateway.context.write_prompt import WritePrompt
+from headgate_gateway.context.write_prompt import BUDGET, NAME, UNDECIDED
 from headgate_gateway.edge.asked import Asked, Generation
 from headgate_gateway.edge.chat_request import ChatRequest, Message
 from headgate_gateway.metrics import Metrics
@@ -33,11 +33,11 @@ from headgate_gateway.refusals import Code, Refusal
 from headgate_gateway.request import Request
 from headgate_gateway.routing.accept import Answer, flaws
 from headgate_gateway.routing.asking import ask_another, begin
-from headgate_gateway.routing.decision import Stage
 from headgate_gateway.routing.following import NOT_ACCEPTED, Trouble, mendable
 from headgate_gateway.routing.plan import Plan
 from headgate_gateway.routing.router import settle
 from headgate_gateway.routing.routes import Step
+from headgate_gateway.routing.stage import Stage
 from headgate_gateway.routing.tables import Model
 from headgate_gateway.routing.targets import Models, Targets
 from headgate_gateway.routing.verify import repair, score, verification
@@ -184,13 +184,13 @@ class Trial:
         if not isinstance(found, Awaitable):
             return found
         left = self.request.deadline.stop_at - self.ground.backends.clock()
-        stages, budget = self.request.policy.deadlines.stages, WritePrompt.budget
-        most = min(budget, stages.get(WritePrompt.name, budget))
+        stages = self.request.policy.deadlines.stages
+        most = min(BUDGET, stages.get(NAME, BUDGET))
         try:
             async with asyncio.timeout(min(left, most)):
                 return await found
         except TimeoutError:
-            return WritePrompt.undecided if most < left else EXCEEDED.refusal
+            return UNDECIDED if most < left else EXCEEDED.refusal
 
     # The answer
 

@@ -39,16 +39,17 @@ class InputRules:
         space = request.tables.space(tenant.namespace)
         if not space.gates:
             return PASS
-        gates, rules = space.bound(tenant.body.tenant, model)
+        bound = space.bound(tenant.name, model)
+        gates = bound.gates
         if not gates:
             return PASS
-        texts = list(filter(None, request.asked.texts))
-        if sum(map(len, texts)) * rules > WORK:
+        texts = [text for text in request.asked.texts if text]
+        if sum(len(text) for text in texts) * bound.rules > WORK:
             return self._search_beside(gates, texts)
         found = find(gates, texts)
         return self._judge(found) if found else PASS
 
-    async def _search_beside(self, gates: Sequence[Gate], texts: Sequence[str]) -> Verdict:
+    async def _search_beside(self, gates: tuple[Gate, ...], texts: list[str]) -> Verdict:
         """Search long texts in a thread; RE2 lets the loop run meanwhile."""
         return self._judge(await asyncio.to_thread(find, gates, texts))
 
@@ -70,16 +71,15 @@ class InputRules:
         return verdict
 
 
-def find(gates: Sequence[Gate], texts: Sequence[str]) -> list[tuple[Gate, Rule]]:
+def find(gates: tuple[Gate, ...], texts: list[str]) -> list[tuple[Gate, Rule]]:
     """Return, for each gate, the first rule that is found in a text."""
     found = []
     searched = [prepared(text) for text in texts]
     for gate in gates:
-        screen = gate.screen
-        if screen is not None and not any(map(screen.finds, searched)):
+        if gate.screen is not None and not gate.screen.finds_any(searched):
             continue
         for rule in gate.rules:
-            if any(map(rule.pattern.finds, searched)):
+            if rule.pattern.finds_any(searched):
                 found.append((gate, rule))
                 break
     return found
