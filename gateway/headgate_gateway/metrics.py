@@ -12,14 +12,17 @@ from prometheus_client.registry import Collector, CollectorRegistry
 
 from headgate_gateway.telemetry.genai import Bound, GenAi
 from headgate_gateway.telemetry.names import Conventions
-from headgate_gateway.telemetry.series import Catalog, Count, Spread, counter, histogram
+from headgate_gateway.telemetry.series import Bounds, Catalog, Count, Spread, counter, histogram
 from headgate_gateway.telemetry.speculation import SpeculationMetrics
 
-STAGE_BOUNDS: Final = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
-TOKEN_BOUNDS: Final = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
-PACE_BOUNDS: Final = (0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.5, 1.0, 5.0)
-GAP_BOUNDS: Final = (0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 2.0, 5.0, 10.0)
-REQUEST_BOUNDS: Final = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
+STAGE_BOUNDS: Final[Bounds] = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
+TOKEN_BOUNDS: Final[Bounds] = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
+PACE_BOUNDS: Final[Bounds] = (0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.5, 1.0, 5.0)
+GAP_BOUNDS: Final[Bounds] = (0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 2.0, 5.0, 10.0)
+REQUEST_BOUNDS: Final[Bounds] = (
+    *(0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0),
+    *(10.0, 30.0, 60.0, 120.0, 300.0, 600.0),
+)
 STABLE: Final = "stable"
 """The arm of what is not on trial."""
 MOST_BOUND: Final = 4096

@@ -370,8 +370,9 @@ async def test_a_bug_before_the_first_byte_lets_go_of_the_key(
     start: Start, keys: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     running = await start(saying("Hi"), keys=keys)
+    backends = running.gateway.inference.ground.backends
     with monkeypatch.context() as patch, capture_logs():
-        patch.setattr("headgate_gateway.inference.begin", lambda *_, **__: 1 / 0)
+        patch.setattr(backends, "clock", lambda: 1 / 0)
         assert 500 == (await ask(running)).status
 
     assert 0 == running.gateway.idempotency.held

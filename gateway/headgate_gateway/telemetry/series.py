@@ -6,10 +6,12 @@ The data path holds on to the series that it adds to. Nothing is computed until 
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Collection, Sequence
 from math import inf
-from typing import Any, Final, Generic, TypeVar, final
+from typing import Any, Final, Generic, TypeAlias, TypeVar, final
 
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
 
+Bounds: TypeAlias = tuple[float, ...]
+"""Of a histogram's buckets, ascending; a value on a bound is below it."""
 OTHER: Final = "other"
 """Value of every label of the series that takes what is beyond a family's ceiling."""
 MOST: Final = 1000
@@ -35,8 +37,8 @@ class Spread:
 
     __slots__ = ("bounds", "counts", "total")
 
-    def __init__(self, bounds: Sequence[float]) -> None:
-        self.bounds = bounds  # ascending; a value on a bound is below it
+    def __init__(self, bounds: Bounds) -> None:
+        self.bounds = bounds
         self.counts = [0] * (len(bounds) + 1)  # the last one: above all bounds
         self.total = 0.0
 
@@ -134,9 +136,7 @@ class Catalog:
         self.counted.append(family)
         return family
 
-    def spreads(
-        self, name: str, text: str, bounds: Sequence[float], *labels: str
-    ) -> Family[Spread]:
+    def spreads(self, name: str, text: str, bounds: Bounds, *labels: str) -> Family[Spread]:
         """Make a family of histograms with these bounds."""
         family = Family(name, text, labels, lambda: Spread(bounds))
         self.spread.append(family)
