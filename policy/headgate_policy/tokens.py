@@ -28,7 +28,7 @@ PART: Final = 256 * 1024
 """Characters that are looked at in one go: no other thread has its turn meanwhile."""
 SAMPLED: Final = 32 * 1024
 """Characters of a text that `estimate_soon` looks at."""
-PLACES: Final = 256
+PLACES: Final = 512
 """Of a longer text, at which it looks."""
 SAMPLING_ERROR: Final = 0.1
 """Share of `estimate` by which that may be off."""
@@ -108,13 +108,14 @@ def estimate_soon(text: str) -> int:
 def _spread(length: int, places: int) -> Iterator[int]:
     """Choose places below `length`: one in each of as many equal parts of it.
 
-    Where in its part is told by multiples of the golden ratio. They repeat no pattern, so they keep
-    step with none that the text may have.
+    Where in its part is told by the golden ratio times n squared, which is spread as evenly as
+    chance and keeps step with nothing. Multiples of the ratio itself do with some texts that repeat
+    themselves, for 15 % of what they count.
 
     >>> list(_spread(40, 4))
-    [0, 16, 22, 38]
+    [0, 16, 24, 35]
     """
-    return (int((n + n * _GOLDEN % 1) * length / places) for n in range(places))
+    return (int((n + n * n * _GOLDEN % 1) * length / places) for n in range(places))
 
 
 class Calibration:
