@@ -64,6 +64,8 @@ def image_python() -> tuple[Path, dict[str, str]]:
         away = (sys.base_prefix, sys.prefix)
         sources = [path for path in sys.path if path and not path.startswith(away)]
         packages = [*compiled, *sources, str(image_packages())]
+        # As pip does in images: a start that compiles Python keeps 2 MiB more.
+        subprocess.check_call([DEBIAN, "-m", "compileall", "-q", *compiled, image_packages()])
         return DEBIAN, {"PYTHONPATH": os.pathsep.join(packages)}
     return BIN / "python", {"PYTHONPATH": os.pathsep.join(compiled)}
 
