@@ -169,7 +169,7 @@ class LlmapiReader(_Reading):
         """
         if len(events) <= 2:
             return events
-        rest = [data for data in events[:-2] if MIDDLE not in data]
+        rest = [data for data in events[:-2] if data.find(MIDDLE) < 0]  # as in `sse`, not `in`
         self._replies += len(events) - 2 - len(rest)
         return [*rest, *events[-2:]]
 
@@ -207,7 +207,7 @@ class GuessingReader(LlmapiReader):
         self._drafts: Drafts | None = None
 
     def _read(self, data: bytes) -> str | Failed:
-        if DRAFTS in data:
+        if data.find(DRAFTS) >= 0:
             try:
                 self._drafts = DECODE_DRAFTS(data)
             except NO_JSON:
