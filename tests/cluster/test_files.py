@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from headgate_cluster.files import cache_root, digest_of, tail, write
+from headgate_cluster.files import cache_root, digest_of, forget_oldest, tail, write
 
 
 def test_the_cache_is_where_the_user_wants_caches(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,3 +58,14 @@ def test_the_tail_of_a_log_brings_errors_from_further_up(tmp_path: Path, error: 
 
 def test_a_log_that_is_not_there_has_no_tail(tmp_path: Path) -> None:
     assert "" == tail(tmp_path / "none.log")
+
+
+def test_only_the_newest_builds_are_kept(tmp_path: Path) -> None:
+    for age, name in enumerate(["newest", "newer", "new", "old", "oldest"]):
+        path = tmp_path / name
+        (path.mkdir if age % 2 else path.touch)()
+        os.utime(path, (1_000_000 - age, 1_000_000 - age))
+
+    forget_oldest(tmp_path.iterdir())
+
+    assert {"newest", "newer", "new"} == {path.name for path in tmp_path.iterdir()}

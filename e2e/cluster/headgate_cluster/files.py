@@ -4,6 +4,7 @@ import fcntl
 import hashlib
 import os
 import re
+import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,8 @@ from typing import Final
 TREE: Final = Path(__file__).resolve().parents[3]
 """The checkout: what is built lies in it, what was built never does."""
 
+KEPT: Final = 3
+"""Of each thing that is built anew for each change."""
 _ERROR: Final = re.compile(r"[EF]\d{4} \d\d:|\S+: error: ")
 
 
@@ -29,6 +32,15 @@ def write(path: Path, content: str | bytes, mode: int = 0o644) -> None:
     with os.fdopen(descriptor, "wb") as file:
         file.write(content.encode() if isinstance(content, str) else content)
     half.replace(path)
+
+
+def forget_oldest(paths: Iterable[Path]) -> None:
+    """Remove what was built, but for the newest: going back to another branch builds nothing."""
+    for path in sorted(paths, key=lambda path: path.stat().st_mtime)[:-KEPT]:
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 def tail(path: Path, lines: int = 12) -> str:

@@ -16,10 +16,9 @@ from typing import Final
 from headgate_cluster import binaries, debian, ours, packages, wheels
 from headgate_cluster.commands import run, run_long, say
 from headgate_cluster.containers import Archive
-from headgate_cluster.files import TREE, cache_root, digest_of, locked
+from headgate_cluster.files import TREE, cache_root, digest_of, forget_oldest, locked
 
 PREFIX: Final = "localhost/headgate"
-KEPT: Final = 3  # archives of one image, so that going back to another branch builds nothing
 BUILD_SECONDS: Final = 1800.0
 
 BASE_PACKAGES: Final = ("ca-certificates", "libgomp1", "libpython3.11", "python3", "python3-venv")
@@ -125,7 +124,7 @@ def _build(image: Image) -> Archive:
     with locked(_store() / "lock"):
         if not archive.path.exists():
             _build_now(image, archive, base)
-            _forget_oldest(image.name)
+            forget_oldest(_store().glob(f"{image.name}-*.tar"))
     return archive
 
 
@@ -173,12 +172,6 @@ def _buildah(image: Image, *argv: str) -> None:
         log=cache_root() / "log" / f"image-{image.name}.log",
         seconds=BUILD_SECONDS,
     )
-
-
-def _forget_oldest(name: str) -> None:
-    archives = sorted(_store().glob(f"{name}-*.tar"), key=lambda path: path.stat().st_mtime)
-    for path in archives[:-KEPT]:
-        path.unlink()
 
 
 def _store() -> Path:

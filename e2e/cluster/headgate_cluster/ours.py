@@ -12,7 +12,7 @@ from typing import Final
 
 from headgate_cluster import debian, packages, wheels
 from headgate_cluster.commands import run_long
-from headgate_cluster.files import TREE, cache_root, digest_of, locked
+from headgate_cluster.files import TREE, cache_root, digest_of, forget_oldest, locked
 
 PACKAGES: Final = ("gcc", "libc6-dev", "libpython3.11-dev", "python3")
 PINS: Final = tuple(TREE / "requirements" / f"{name}.txt" for name in ("build", "gateway"))
@@ -22,8 +22,6 @@ DECIDING: Final = ("api", "gateway", "kube", "policy")
 """The folders that decide over compiled code: its own, and whose types it reads."""
 
 _BUILD: Final = (TREE / "pyproject.toml", TREE / "hatch_build.py")
-
-KEPT: Final = 3  # of each, so that going back to another branch builds nothing
 
 
 def digest() -> str:
@@ -37,7 +35,7 @@ def wheel() -> Path:
     with locked(_store() / "lock"):
         if not folder.exists():
             _build(folder)
-            _forget_oldest(_store())
+            forget_oldest(_store().glob("*/"))
     return next(folder.glob("*.whl"))
 
 
@@ -66,7 +64,7 @@ def _build(folder: Path) -> None:
         shutil.rmtree(old, ignore_errors=True)
     compiled = digest_of([*(TREE / each for each in DECIDING), *_BUILD], TREE)
     (root / "compiled").mkdir(exist_ok=True)
-    _forget_oldest(root / "compiled")
+    forget_oldest((root / "compiled").glob("*/"))
     for path in (*_sources(), TREE / "LICENSE", TREE / "README.md"):
         _copy(path, source / path.relative_to(TREE))
     run_long(
@@ -112,12 +110,6 @@ def _copy(path: Path, to: Path) -> None:
         shutil.copytree(path, to, ignore=shutil.ignore_patterns("__pycache__", "*.so"))
     else:
         shutil.copy(path, to)
-
-
-def _forget_oldest(store: Path) -> None:
-    folders = sorted(store.glob("*/"), key=lambda path: path.stat().st_mtime)
-    for folder in folders[:-KEPT]:
-        shutil.rmtree(folder)
 
 
 def _store() -> Path:
