@@ -1,5 +1,6 @@
 """Where the events of one answer come from: a call, several of them, or nobody at all."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import TypeAlias
 
@@ -13,42 +14,42 @@ Give: TypeAlias = Callable[[Text], bool]
 """Gives text to the client in the very moment in which it comes. False: it was not taken."""
 
 
-class Source:
+class Source(ABC):
     """`take()` events until `End` or `Failed`, then `close()`, whatever happened."""
 
     __slots__ = ()
 
     @property
+    @abstractmethod
     def last(self) -> Attempt | None:
         """The attempt that gave the answer, or the newest. None: no model server was asked."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def cohort(self) -> Cohort | None:
         """Of that attempt."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def usage(self) -> Usage:
         """What the answer has cost so far."""
-        raise NotImplementedError
 
+    @abstractmethod
     def take(self) -> Event | None:
         """Take the next event; None: wait for `news()`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def news(self, give: Give | None = None) -> Signal:
         """Wait until `take` may have something to say. Who will not wait so long may fire it.
 
         `give`: is offered text that comes meanwhile, so that no token wakes who waits. A source
         need not do so; what was not taken is left to `take`.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def stop(self, refusal: Refusal) -> None:
         """Fail with `refusal`, now."""
-        raise NotImplementedError
 
+    @abstractmethod
     def close(self) -> None:
         """Let go of everything. An answer still being made is cancelled."""
-        raise NotImplementedError
