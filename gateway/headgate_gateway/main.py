@@ -1,7 +1,6 @@
 """The gateway's process: reads settings, follows a source of policy, serves, drains on SIGTERM."""
 
 import asyncio
-import gc
 import os
 import signal
 import sys
@@ -12,6 +11,7 @@ from typing import Any, Final, Protocol
 import structlog
 import uvloop
 
+from headgate_gateway import garbage
 from headgate_gateway.admin import AdminServer, Authorize, application
 from headgate_gateway.calls.ask import Patience
 from headgate_gateway.context.egress import Egress
@@ -31,10 +31,6 @@ log = structlog.get_logger(__name__)
 ACCEPT_SECONDS: Final = 5.0
 """For so long after SIGTERM others may still send requests here: endpoints take time to spread."""
 SWITCH: Final = 0.0005  # s a thread may hold up the event loop
-COLLECT: Final = (20_000, 20, 100)
-"""When garbage is looked for: after so many new objects that stay, and how seldom among older ones.
-Requests in work are thousands of objects and leave no garbage; nor does a change of the snapshot,
-which with 5,000 was looked through each time (0.3 ms of the event loop became 1.1)."""
 
 
 class Source(Protocol):
@@ -59,7 +55,7 @@ def run(work: Coroutine[Any, Any, None]) -> None:
     """Do the work of a whole process."""
     configure_logs()
     sys.setswitchinterval(SWITCH)
-    gc.set_threshold(*COLLECT)
+    garbage.by_hand()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(work)
 
@@ -156,7 +152,11 @@ class Process:
     async def run(self, stop: asyncio.Event) -> None:
         await self.source.restore()
         admin = self.admin.listen()
-        endless = [self._start(self.source.run())]
+        requests = self.gateway.inference.requests
+        endless = [
+            self._start(garbage.watch(lambda: len(requests))),
+            self._start(self.source.run()),
+        ]
         tls = None
         if self.certificate is not None:
             endless.append(self._start(self.certificate.watch()))
