@@ -12,7 +12,7 @@ from typing import Final, final
 
 import structlog
 
-from headgate_gateway.calls.ask import Ask, Backends
+from headgate_gateway.calls.ask import NOBODY, Ask, Backends
 from headgate_gateway.calls.attempt import Attempt
 from headgate_gateway.calls.deadline import TOO_SHORT
 from headgate_gateway.calls.events import Failed, Usage
@@ -34,6 +34,8 @@ FAULTLESS: Final = frozenset(
     }
 )
 """Failures that say nothing about the pod: it is busy, or any other would have said the same."""
+NO_COHORTS: Final[frozenset[str]] = frozenset()
+"""As `NOBODY`, shared by all: Python makes each empty set anew."""
 
 
 @final
@@ -82,8 +84,8 @@ class Tries:
         self.hedge_at = inf
         """When a second pod is asked, if nothing has come."""
         self._count = 0  # of those that count
-        self._refused: frozenset[Pod] = frozenset()  # asked, and failed
-        self._spent: frozenset[str] = frozenset()  # cohorts that took time and gave nothing
+        self._refused = NOBODY  # asked, and failed
+        self._spent = NO_COHORTS  # cohorts that took time and gave nothing
         self._failure: Failed | None = None  # of the last one that counts
         self._rested = True  # a connection that has rested may be used
         self._retrying = bool(ask.avoid)  # counted among the model's retries

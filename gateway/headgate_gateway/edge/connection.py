@@ -126,7 +126,7 @@ class Connection:
             self._await_reader()
         elif reader.ready:
             self.until = inf
-            exchange = HttpExchange(self, self._edge, reader.ready.popleft())
+            exchange = HttpExchange(self, self._edge, reader.ready.pop(0))
             self._exchange = exchange
             self._work = Work(self._edge.handle(exchange), self._loop, self._answered)
             self._work.start()

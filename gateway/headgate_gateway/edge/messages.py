@@ -4,7 +4,6 @@ Whatever could make two parties disagree about where a message ends is a fault, 
 a fault is read: it cannot be trusted to be a request.
 """
 
-from collections import deque
 from dataclasses import dataclass
 from typing import Any, Final, final
 
@@ -42,10 +41,11 @@ class Reader:
         self._limits = limits
         self._bodies = bodies
         self._familiar = familiar
-        self._parser: Any = httptools.HttpRequestParser(self)
+        self._parser: Any = None
+        """Made when it is needed, which it is not for heads that are known: it takes 1 KB."""
 
         # Of the connection
-        self.ready: deque[Message] = deque()
+        self.ready: list[Message] = []
         """Whole requests, in their order."""
         self.fault: Refusal | None = None
         """Why nothing more is read."""
@@ -138,6 +138,8 @@ class Reader:
     def _parse(self, data: bytes) -> None:
         begun, length = self.begun, self.length
         self._slice = len(data)
+        if self._parser is None:
+            self._parser = httptools.HttpRequestParser(self)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
