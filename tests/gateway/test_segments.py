@@ -10,7 +10,7 @@ from hypothesis import example, given, strategies as st
 
 from headgate_api.snapshot import StreamingBody
 from headgate_gateway.calls.events import Event, Reasoning, Text, ToolCall
-from headgate_gateway.streaming.fences import FENCE
+from headgate_gateway.streaming.fences import FENCE, Fences
 from headgate_gateway.streaming.segments import SETTLED, Segmenter, segmenter
 
 SENTENCES = StreamingBody()
@@ -357,9 +357,14 @@ def test_with_boundary_token_every_piece_goes_as_it_comes() -> None:
     assert "\n```\n" == pieces.close
 
 
-def test_with_boundary_token_open_code_is_known_after_any_number_of_pieces() -> None:
-    pieces = segmenter(StreamingBody(boundary="Token"))
-    for text in ("```py\n", *["x = 1\n"] * 200):
+@given(st.lists(st.text("`~ >a\n", min_size=1, max_size=6), max_size=20))
+@example(["```py\n", *["x = 1\n"] * 200])
+def test_with_boundary_token_open_code_is_known_as_if_the_text_had_come_at_once(
+    texts: list[str],
+) -> None:
+    pieces, fences = segmenter(StreamingBody(boundary="Token")), Fences()
+    for text in texts:
         pieces.feed(Text(text), 0.0)
+    fences.feed("".join(texts))
 
-    assert "```\n" == pieces.close
+    assert fences.close == pieces.close

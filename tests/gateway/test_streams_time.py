@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from hypothesis import given, strategies as st
 from msgspec import structs
 
 from headgate_api.snapshot import DeadlineBody, RetryBody, RouteRule, StreamingBody, TenantBody
@@ -15,6 +16,7 @@ from headgate_gateway.calls.source import Source
 from headgate_gateway.edge.chat_request import ChatRequest
 from headgate_gateway.edge.exchange import Head
 from headgate_gateway.edge.read_chat import read_chat_request
+from headgate_gateway.metrics import GAP_BOUNDS
 from headgate_gateway.outcome import Outcome
 from headgate_gateway.request import Request
 from headgate_gateway.routing.tables import Credential, Tables, Tenant
@@ -22,7 +24,8 @@ from headgate_gateway.streaming.bodies import Names
 from headgate_gateway.streaming.chat import ChatStream
 from headgate_gateway.streaming.continued import Continued
 from headgate_gateway.streaming.segmented import Segmented
-from headgate_gateway.streaming.watch import Watch
+from headgate_gateway.streaming.watch import _RETRACTS, Watch, retracts
+from headgate_gateway.telemetry.series import Spread
 from headgate_gateway.timeline import Timeline
 from headgate_gateway.values import replaced
 
@@ -124,16 +127,34 @@ async def test_text_goes_sentence_by_sentence_or_once_it_was_held_for_long_enoug
     assert [0.2, 0.8, 1.0, 1.0] == told.times
     assert told.outcome.watch is not None
     gaps, longest = told.outcome.watch.gaps, told.outcome.watch.longest
-    assert longest is not None
     assert (2, 0.8, 0.6) == (sum(gaps.counts), round(gaps.total, 3), round(longest, 3))
 
 
-def test_each_gap_between_segments_is_counted_once() -> None:
-    watch = Watch()
-    for second in range(200):
-        watch.given(Text("word "), float(second))
+@given(st.lists(st.one_of(st.sampled_from(GAP_BOUNDS), st.floats(0, 20)), max_size=30))
+def test_each_gap_between_segments_is_counted_once(gaps: list[float]) -> None:
+    watch, spread, now = Watch(), Spread(GAP_BOUNDS), 0.0
+    watch.given(Text("word "), now)
+    for gap in gaps:
+        spread.observe((now + gap) - now)
+        watch.given(Text("word "), now := now + gap)
 
-    assert [(199, 199.0)] * 2 == [(sum(watch.gaps.counts), watch.gaps.total) for _ in range(2)]
+    for _ in range(2):  # to ask changes nothing
+        assert (spread.counts, spread.total) == (watch.gaps.counts, watch.gaps.total)
+
+
+RETRACTIONS = (
+    "Wait, no",
+    "  I misspoke",
+    '"Actually, that is',
+    "# Correction",
+    "\x85let me correct",
+)
+
+
+@given(st.one_of(st.text(max_size=9), st.sampled_from(RETRACTIONS)))
+def test_what_takes_something_back_is_found_by_its_first_letter(text: str) -> None:
+    assert retracts(text) == bool(_RETRACTS.match(text))
+    assert text not in RETRACTIONS or retracts(text)
 
 
 @virtual

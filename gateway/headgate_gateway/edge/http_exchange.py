@@ -63,7 +63,7 @@ class HttpExchange:
 
     def write(self, data: bytes) -> None:
         if self._chunked and data and not self._bare and not self.closed:  # as every piece but one
-            data = b"%s%x\r\n%s\r\n" % (self._unsent, len(data), data)
+            data = b"%s%s%s\r\n" % (self._unsent, wire.chunk_size(data), data)
             self._unsent = b""
             self._connection.write(data)
         else:

@@ -16,6 +16,9 @@ LENGTH: Final = b"content-length: %d\r\n"
 CHUNKED: Final = b"transfer-encoding: chunked\r\n"
 LAST_CHUNK: Final = b"0\r\n\r\n"
 
+SIZES: Final[tuple[bytes, ...]] = tuple(b"%x\r\n" % size for size in range(512))
+"""What chunks begin with; of longer ones it is made for each."""
+
 
 @final
 class Date:
@@ -39,4 +42,10 @@ def head(status: int, headers: bytes, *framing: bytes) -> bytes:
 
 
 def chunk(data: bytes) -> bytes:
-    return b"%x\r\n%s\r\n" % (len(data), data)
+    return b"%s%s\r\n" % (chunk_size(data), data)
+
+
+def chunk_size(data: bytes) -> bytes:
+    """Return what a chunk of `data` begins with."""
+    size = len(data)
+    return SIZES[size] if size < len(SIZES) else b"%x\r\n" % size

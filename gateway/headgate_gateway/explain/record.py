@@ -83,7 +83,7 @@ def _segments(watch: Watch, started: float) -> Segments:
         count=watch.segments,
         ending=watch.ending,
         first_ms=None if watch.first is None else round((watch.first - started) * 1000, 3),
-        longest_gap_ms=None if watch.longest is None else round(watch.longest * 1000, 3),
+        longest_gap_ms=None if watch.segments < 2 else round(watch.longest * 1000, 3),
         causes=watch.causes,
         retracts=watch.retracted,
         asserts=watch.asserted,

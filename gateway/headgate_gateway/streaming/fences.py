@@ -29,6 +29,11 @@ class Fences:
         self._line = line[:LONGEST]
         self._plain = not self._open and _plain(line)
 
+    @property
+    def prose(self) -> bool:
+        """Whether the last line is no mark, whatever follows in it."""
+        return self._line.lstrip(" \t>")[:1] not in "`~"
+
     def line(self, text: str) -> str:
         """Return what would be the last line behind `text`, so far."""
         begin = text.rfind("\n") + 1

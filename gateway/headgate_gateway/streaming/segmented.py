@@ -79,7 +79,7 @@ class Segmented:
         self._rings = inf  # when it does
         self._segmenter: Segmenter | None = None  # since there is something to hold
         self._writer: Stream | None = None  # since something was given
-        self._text = ""  # the last that was given
+        self._last = ""  # character that was given
         self._turn = 0  # segments that were given without a look at others
         self._watch = outcome.watch = Watch()
 
@@ -148,6 +148,9 @@ class Segmented:
         if segmenter is None or exchange.full or len(text.text) > SHORT:
             return False
         now = self._clock()
+        if segmenter.passes(text.text):
+            exchange.write(self._written(text, now))
+            return True
         for segment in segmenter.feed(text, now):
             exchange.write(self._written(segment, now))
         if segmenter.due < self._rings:
@@ -170,7 +173,7 @@ class Segmented:
 
     def _written(self, segment: Event, now: float) -> bytes:
         if isinstance(segment, Text):
-            self._text = segment.text
+            self._last = segment.text[-1:]
         self._watch.given(segment, now)
         if self._writer is not None:
             return self._writer.write(segment)
@@ -219,11 +222,11 @@ class Segmented:
     def _closure(self, segmenter: Segmenter) -> str:
         """What makes a text that was stopped readable. JSON and texts to go on with get nothing."""
         asked = self._request.asked
-        if not self._text or not isinstance(asked, ChatRequest):
+        if not self._last or not isinstance(asked, ChatRequest):
             return ""
         if isinstance(asked.response_format, ObjectFormat | SchemaFormat):
             return ""
-        space = "" if segmenter.close or self._text[-1].isspace() else " "
+        space = "" if segmenter.close or self._last.isspace() else " "
         return f"{segmenter.close}{space}{CLOSURE}"
 
 

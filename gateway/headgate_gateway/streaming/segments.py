@@ -12,7 +12,7 @@ import re
 from collections.abc import Sequence
 from math import inf
 from operator import attrgetter
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias, final
 
 from msgspec import Raw
 
@@ -37,8 +37,6 @@ before a tool's call or before reasoning."""
 SETTLED: Final = 0.015
 """s of silence behind what looks like a sentence's end that say that it is one. Models write the
 space behind it together with the next word."""
-AT_ONCE: Final = 64
-"""Pieces that are searched for code together, where nothing is held."""
 NOTHING: Final[tuple[Event, ...]] = ()
 _VISIBLE: Final = re.compile(r"\S")
 _NEVER: Final = re.compile(r"(?!)")
@@ -124,6 +122,10 @@ class Segmenter:
                 self._wait(length - len(text) + found.start(), now)
                 return NOTHING
         return self._look(length - len(text), now)
+
+    def passes(self, text: str) -> bool:
+        """Say whether text goes as it comes, of which then nothing else is to be told."""
+        return False
 
     def expire(self, now: float) -> Sequence[Event]:
         """Return what has to go, since `due` is over."""
@@ -338,30 +340,26 @@ class Segmenter:
         return places
 
 
+@final
 class Pieces(Segmenter):
     """Holds nothing: each piece of text goes as it comes. It still knows of open blocks of code."""
 
-    __slots__ = ("_given",)
+    __slots__ = ("_prose",)
 
     def __init__(self, how: StreamingBody) -> None:
         super().__init__(how)
-        self._given: list[str] = []  # pieces that were not searched for them yet
+        self._prose = False  # only another line can begin, or end, a block
 
     def feed(self, event: Event, now: float) -> Sequence[Event]:
-        if type(event) is Text:
-            self._given.append(event.text)
-            if len(self._given) == AT_ONCE:
-                self._search()
+        if isinstance(event, Text):
+            self.passes(event.text)
         return (event,)
 
-    @property
-    def close(self) -> str:
-        self._search()
-        return super().close
-
-    def _search(self) -> None:
-        self._fences.feed("".join(self._given))
-        self._given.clear()
+    def passes(self, text: str) -> bool:
+        if not self._prose or text.find("\n") >= 0:
+            self._fences.feed(text)
+            self._prose = self._fences.prose
+        return True
 
 
 def segmenter(how: StreamingBody) -> Segmenter:

@@ -5,6 +5,9 @@ is a heuristic: it compares models, prompts and routes with each other, and judg
 """
 
 import re
+import string
+from bisect import bisect_left
+from math import inf
 from typing import Final, Literal, TypeAlias
 
 from headgate_gateway.calls.events import End, Event, Text, ToolCall
@@ -21,8 +24,11 @@ LOOKED_AT: Final = 64
 """Characters of a segment's start."""
 SHORTEST: Final = len("wait no")
 """Characters of a segment that can take anything back."""
-AT_ONCE: Final = 64
-"""Times that are added up together: it takes much less than adding each."""
+_LEADS: Final = " \t\n*_>\"'(#-"
+_STARTS: Final = "ACILOSWacilosw"
+_STARTS_NONE: Final = "".join({*string.printable} - {*string.whitespace, *_LEADS, *_STARTS})
+"""With none of these begins a phrase that takes something back. Looking at one character takes a
+tenth of looking for all phrases."""
 _QUOTES: Final = r"[\s*_>\"'(#-]{0,8}"
 _MEANS: Final = re.compile(r"\w")
 _RETRACTS: Final = re.compile(
@@ -46,6 +52,8 @@ def retracts(text: str) -> bool:
     >>> retracts("Actually, no. It is 5."), retracts("**Correction:** 5."), retracts("It is 5.")
     (True, True, False)
     """
+    if text.lstrip(_LEADS)[:1] in _STARTS_NONE:
+        return False
     return _RETRACTS.match(text, 0, LOOKED_AT) is not None
 
 
@@ -59,16 +67,20 @@ def asserts(text: str) -> bool:
 
 
 class Watch:
-    """Told of every segment when it is given; costs half a microsecond each."""
+    """Told of every segment when it is given."""
 
     __slots__ = (
+        "_above",
         "_gaps",
-        "_waiting",
+        "_last",
+        "_number",
+        "_row",
+        "_total",
+        "_up_to",
         "asserted",
         "causes",
         "ending",
         "first",
-        "last",
         "longest",
         "retracted",
         "segments",
@@ -81,11 +93,14 @@ class Watch:
         """Why those that are text ended where they did."""
         self.first: float | None = None
         """When the first one was given that means something: a word, or a tool's call."""
-        self.last: float | None = None
+        self.longest = 0.0
+        """The longest time between one segment and the next, in s."""
+        self._last = 0.0  # when the newest one was given
         self._gaps = Spread(GAP_BOUNDS)  # not each of them: a stream may have very many
-        self._waiting: list[float] = []  # to be added
-        self.longest: float | None = None
-        """The longest of them."""
+        self._total = 0.0  # s, of all of them
+        # So many in a row were of one of its buckets; a model writes evenly
+        self._row = self._number = 0
+        self._above = self._up_to = inf
         self.asserted = self.retracted = False
         self.ending: Ending = "left"  # until it is known to be another
         self.withheld: Code | None = None
@@ -94,19 +109,20 @@ class Watch:
     @property
     def gaps(self) -> Spread:
         """Times between one segment and the next, in s."""
-        self._add_up()
+        self._gaps.counts[self._number] += self._row
+        self._gaps.total, self._row = self._total, 0
         return self._gaps
 
     def given(self, segment: Event, now: float) -> None:
+        if self.segments:
+            gap = now - self._last
+            if not self._above < gap <= self._up_to:
+                self._begin_row(gap)
+            self._row += 1
+            self._total += gap
+            self.longest = max(self.longest, gap)
         self.segments += 1
-        if self.last is not None:
-            gap = now - self.last
-            self._waiting.append(gap)
-            if len(self._waiting) == AT_ONCE:
-                self._add_up()
-            if self.longest is None or gap > self.longest:
-                self.longest = gap
-        self.last = now
+        self._last = now
         if type(segment) is Text:
             text = segment.text
             if self.first is None:
@@ -117,9 +133,11 @@ class Watch:
         elif self.first is None and isinstance(segment, ToolCall):
             self.first = now
 
-    def _add_up(self) -> None:
-        self._gaps.observe_all(self._waiting)
-        self._waiting.clear()
+    def _begin_row(self, gap: float) -> None:
+        bounds = self.gaps.bounds
+        self._number = number = bisect_left(bounds, gap)
+        self._above = bounds[number - 1] if number else -inf
+        self._up_to = bounds[number] if number < len(bounds) else inf
 
 
 def tell(metrics: Metrics, request: Request, watch: Watch, end: End | None) -> None:
