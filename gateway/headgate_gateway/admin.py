@@ -1,52 +1,53 @@
 """The admin port: health and metrics for everybody, the rest for service accounts that may.
 
-An ordinary web framework: nothing on the data path knows it.
+It is served as the data port is, by an `Edge` of its own, which drains last.
 """
 
-import socket
-from collections.abc import Awaitable, Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from typing import Final, Literal, TypeAlias
+from urllib.parse import unquote
 
 import msgspec
 import structlog
-import uvicorn
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import CollectorRegistry
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
-from starlette.routing import Route
 
-from headgate_api.errors import HeadgateError, TerminalError
-from headgate_api.labels import GATEWAY_AUDIENCE, GATEWAY_TOKEN
+from headgate_api.errors import HeadgateError
+from headgate_api.labels import GATEWAY_AUDIENCE
+from headgate_gateway.edge.errors import JSON
+from headgate_gateway.edge.exchange import Exchange, Head
+from headgate_gateway.edge.heads import TOKEN
+from headgate_gateway.edge.limits import Limits
+from headgate_gateway.edge.server import Edge
 from headgate_gateway.explain.explanation import Explanation
 from headgate_gateway.explain.words import words
 from headgate_gateway.feedback import Feedback
 from headgate_gateway.snapshots import Snapshots
+from headgate_gateway.waking import in_task
 
 log = structlog.get_logger(__name__)
 
 Access: TypeAlias = Literal["allowed", "forbidden", "unknown"]
 Authorize: TypeAlias = Callable[[str, str], Awaitable[Access]]
 """From a bearer token and a path to whether its owner may GET it. Raises `HeadgateError`."""
+Answer: TypeAlias = tuple[int, bytes, bytes]
+"""Status, header lines and body."""
 
 SEND: Final = f"send a service account's token for the audience {GATEWAY_AUDIENCE}"
 REQUESTS: Final = "/debug/requests"
-NO_STORE: Final = {"cache-control": "no-store"}
+METHODS: Final = ("GET", "HEAD")
+LIMITS: Final = Limits(body_bytes=4096, bodies_bytes=1024 * 1024)
+"""No request here needs a body."""
+NO_STORE: Final = b"cache-control: no-store\r\n"
+METRICS: Final = b"content-type: %s\r\n" % CONTENT_TYPE_LATEST.encode()
 
 
-def application(
-    *,
-    snapshots: Snapshots,
-    feedback: Feedback,
-    registry: CollectorRegistry,
-    requests: Callable[[], bytes],
-    explain: Callable[[str], Explanation | str],
-    unready: Callable[[], str],
-    authorize: Authorize,
-) -> Starlette:
-    """Build the application.
+def admin_port(handle: "Admin") -> Edge:
+    return Edge(handle, LIMITS, ids=lambda: "", refused=lambda _: None, name="admin port")
+
+
+class Admin:
+    """Answers exchanges. `__call__` never raises, but for cancellation.
 
     Args:
         snapshots: reported under /snapshot.
@@ -58,99 +59,100 @@ def application(
         authorize: guards what is not open.
     """
 
-    async def healthz(_: Request) -> Response:
-        return PlainTextResponse("ok")
+    def __init__(
+        self,
+        *,
+        snapshots: Snapshots,
+        feedback: Feedback,
+        registry: CollectorRegistry,
+        requests: Callable[[], bytes],
+        explain: Callable[[str], Explanation | str],
+        unready: Callable[[], str],
+        authorize: Authorize,
+    ) -> None:
+        self._explain = explain
+        self._unready = unready
+        self._authorize = authorize
+        self._open: dict[str, Callable[[], Answer]] = {
+            "/healthz": lambda: _text("ok"),
+            "/readyz": self._readiness,
+            "/metrics": lambda: (200, METRICS, generate_latest(registry)),
+        }
+        self._reports: dict[str, Callable[[], bytes]] = {
+            "/snapshot": lambda: msgspec.json.encode(snapshots.report),
+            "/feedback": feedback.body,
+            REQUESTS: requests,
+        }
 
-    async def readyz(_: Request) -> Response:
-        why = unready()
-        return PlainTextResponse(why or "ok", 503 if why else 200, NO_STORE)
+    async def __call__(self, exchange: Exchange) -> None:
+        try:
+            status, headers, body = await self._answer(exchange.head)
+        except Exception:
+            log.exception("bug", path=exchange.head.path)
+            status, headers, body = _text("Internal Server Error", 500)
+        exchange.start(status, headers, length=len(body))
+        exchange.finish(body)
 
-    async def metrics(_: Request) -> Response:
-        return Response(generate_latest(registry), headers={"content-type": CONTENT_TYPE_LATEST})
+    async def _answer(self, head: Head) -> Answer:
+        path = head.path
+        # Who may see all requests may see each: no right names an id.
+        right = REQUESTS if path.startswith(f"{REQUESTS}/") else path
+        if path not in self._open and right not in self._reports:
+            return _text("Not Found", 404)
+        if head.method not in METHODS:
+            return _text("Method Not Allowed", 405, b"allow: %s\r\n" % ", ".join(METHODS).encode())
+        if path in self._open:
+            return self._open[path]()
+        if (refused := await self._refused(head, right)) is not None:
+            return refused
+        return self._explanation(head) if path != right else _json(self._reports[path]())
 
-    def explanation(request: Request) -> Response:
-        found = explain(request.path_params["id"])
+    async def _refused(self, head: Head, right: str) -> Answer | None:
+        """Let those in that may get `right`."""
+        token = _token(head)
+        if not token:
+            return _text(SEND, 401)
+        await in_task()  # whom it asks may take too long
+        try:
+            access = await self._authorize(token, right)
+        except HeadgateError as error:  # the words are not for whoever asks
+            log.warning("token not checked", path=head.path, error=str(error))
+            return _text("the token could not be checked", 503)
+        match access:
+            case "allowed":
+                return None
+            case "forbidden":
+                return _text("this account may not get this path", 403)
+            case "unknown":
+                return _text(f"the token is not valid; {SEND}", 401)
+
+    def _readiness(self) -> Answer:
+        why = self._unready()
+        return _text(why or "ok", 503 if why else 200, NO_STORE)
+
+    def _explanation(self, head: Head) -> Answer:
+        found = self._explain(unquote(head.path.removeprefix(f"{REQUESTS}/")))
         if isinstance(found, str):
-            return PlainTextResponse(found, 404, NO_STORE)
-        if request.headers.get("accept", "").startswith("text/plain"):
-            return PlainTextResponse(words(found), headers=NO_STORE)
+            return _text(found, 404, NO_STORE)
+        if head.headers.get(b"accept", b"").startswith(b"text/plain"):
+            return _text(words(found), 200, NO_STORE)
         return _json(msgspec.json.encode(found))
 
-    def guarded(
-        give: Callable[[Request], Response], path: str
-    ) -> Callable[[Request], Awaitable[Response]]:
-        """Let those in that may get `path`."""
 
-        async def answer(request: Request) -> Response:
-            token = _token(request)
-            if not token:
-                return PlainTextResponse(SEND, 401)
-            try:
-                access = await authorize(token, path)
-            except HeadgateError as error:  # the words are not for whoever asks
-                log.warning("token not checked", path=request.url.path, error=str(error))
-                return PlainTextResponse("the token could not be checked", 503)
-            match access:
-                case "allowed":
-                    return give(request)
-                case "forbidden":
-                    return PlainTextResponse("this account may not get this path", 403)
-                case "unknown":
-                    return PlainTextResponse(f"the token is not valid; {SEND}", 401)
-
-        return answer
-
-    def report(path: str, body: Callable[[], bytes]) -> Route:
-        return Route(path, guarded(lambda _: _json(body()), path))
-
-    return Starlette(
-        routes=[
-            Route("/healthz", healthz),
-            Route("/readyz", readyz),
-            Route("/metrics", metrics),
-            report("/snapshot", lambda: msgspec.json.encode(snapshots.report)),
-            report("/feedback", feedback.body),
-            report(REQUESTS, requests),
-            # Who may see all requests may see each: no right names an id.
-            Route(f"{REQUESTS}/{{id:path}}", guarded(explanation, REQUESTS)),
-        ]
-    )
-
-
-def _token(request: Request) -> str:
+def _token(head: Head) -> str:
     """Find the bearer token; empty: there is none.
 
     The API server takes `authorization` from what it passes on to a pod, hence the other header.
     """
-    if (passed_on := request.headers.get(GATEWAY_TOKEN)) is not None:
-        return passed_on
-    scheme, _, token = request.headers.get("authorization", "").partition(" ")
-    return token if scheme.lower() == "bearer" else ""
+    if (passed_on := head.headers.get(TOKEN)) is not None:
+        return passed_on.decode("latin-1")
+    scheme, _, token = head.headers.get(b"authorization", b"").partition(b" ")
+    return token.decode("latin-1") if scheme.lower() == b"bearer" else ""
 
 
-def _json(body: bytes) -> Response:
-    return Response(body, headers={**NO_STORE, "content-type": "application/json"})
+def _text(text: str, status: int = 200, more: bytes = b"") -> Answer:
+    return status, more + b"content-type: text/plain; charset=utf-8\r\n", text.encode()
 
 
-class AdminServer(uvicorn.Server):
-    """On the gateway's loop; signals are for the gateway alone."""
-
-    def __init__(self, app: Starlette, port: int, host: str = "") -> None:
-        super().__init__(
-            uvicorn.Config(app, port=port, log_config=None, access_log=False, lifespan="off")
-        )
-        self._address = host, port
-
-    def listen(self) -> socket.socket:
-        """Take the port. Raises `TerminalError`; left to itself, the framework would just exit."""
-        host, port = self._address
-        everywhere = not host and socket.has_dualstack_ipv6()
-        family = socket.AF_INET6 if everywhere or ":" in host else socket.AF_INET
-        try:
-            return socket.create_server(self._address, family=family, dualstack_ipv6=everywhere)
-        except OSError as error:
-            raise TerminalError(f"the admin port {port} cannot be used: {error}") from error
-
-    @contextmanager
-    def capture_signals(self) -> Generator[None, None, None]:
-        yield
+def _json(body: bytes) -> Answer:
+    return 200, NO_STORE + JSON, body

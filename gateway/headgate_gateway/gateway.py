@@ -150,12 +150,12 @@ class Gateway:
         self.edge.drain()
         await asyncio.sleep(accept_seconds)
         self.edge.close_listener()
-        if not await self._emptied(stream_seconds):
+        if not await self.edge.emptied(stream_seconds):
             log.warning("streams ended by the drain", streams=len(self.inference.calls))
             self.inference.stop(DRAINING)
-            if not await self._emptied(2.0):
+            if not await self.edge.emptied(2.0):
                 self.edge.abort()
-                await self._emptied(2.0)  # so that all outcomes are told
+                await self.edge.emptied(2.0)  # so that all outcomes are told
         await self.idempotency.close()
 
     def requests_in_flight(self) -> bytes:
@@ -175,14 +175,6 @@ class Gateway:
             f"Request {request_id} is not known any more, or never was: of this gateway the last "
             f"{kept.most} requests can be explained, for {kept.seconds:g} s."
         )
-
-    async def _emptied(self, seconds: float) -> bool:
-        try:
-            async with asyncio.timeout(seconds):
-                await self.edge.emptied()
-        except TimeoutError:
-            return False
-        return True
 
     def _name(self) -> str:
         return f"{self.process}-{next(self._numbers):x}"

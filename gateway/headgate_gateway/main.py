@@ -12,7 +12,7 @@ import structlog
 import uvloop
 
 from headgate_gateway import garbage
-from headgate_gateway.admin import AdminServer, Authorize, application
+from headgate_gateway.admin import Admin, Authorize, admin_port
 from headgate_gateway.calls.ask import Patience
 from headgate_gateway.context.egress import Egress
 from headgate_gateway.context.tokenizers import TokenizerFiles
@@ -30,6 +30,8 @@ log = structlog.get_logger(__name__)
 
 ACCEPT_SECONDS: Final = 5.0
 """For so long after SIGTERM others may still send requests here: endpoints take time to spread."""
+LINGER: Final = 2.0
+"""For so long what is asked of the admin port at the very end may still be answered."""
 SWITCH: Final = 0.0005  # s a thread may hold up the event loop
 
 
@@ -133,7 +135,7 @@ class Process:
             explanations=Ring(settings.explain_requests, settings.explain_seconds),
         )
         self.source = source(self.gateway)
-        app = application(
+        admin = Admin(
             snapshots=self.gateway.snapshots,
             feedback=self.gateway.feedback,
             registry=self.gateway.metrics.registry(),
@@ -142,7 +144,7 @@ class Process:
             unready=self._unready,
             authorize=authorize,
         )
-        self.admin = AdminServer(app, settings.admin_port, host)
+        self.admin = admin_port(admin)
         self.certificate: Certificate | None = None
         if settings.tls_dir is not None:
             certificate = self.certificate = Certificate(settings.tls_dir)
@@ -151,7 +153,6 @@ class Process:
 
     async def run(self, stop: asyncio.Event) -> None:
         await self.source.restore()
-        admin = self.admin.listen()
         requests = self.gateway.inference.requests
         endless = [
             self._start(garbage.watch(lambda: len(requests))),
@@ -162,18 +163,21 @@ class Process:
             endless.append(self._start(self.certificate.watch()))
             tls = self.certificate.context
         await self.gateway.edge.listen(self._host, self._settings.port, tls)
-        tasks = [*endless, self._start(self.admin.serve([admin]))]
+        await self.admin.listen(self._host, self._settings.admin_port)
         log.info("serving", port=self._settings.port, admin_port=self._settings.admin_port)
         stopped = asyncio.create_task(stop.wait())
-        done, _ = await asyncio.wait([stopped, *tasks], return_when=asyncio.FIRST_COMPLETED)
+        done, _ = await asyncio.wait([stopped, *endless], return_when=asyncio.FIRST_COMPLETED)
         await self.gateway.drain(self._accept_seconds, self._settings.drain)
-        self.admin.should_exit = True
+        self.admin.drain()
+        self.admin.close_listener()
+        if not await self.admin.emptied(LINGER):
+            self.admin.abort()
         for task in endless:
             task.cancel()
-        results = await asyncio.gather(*tasks, return_exceptions=True)
+        results = await asyncio.gather(*endless, return_exceptions=True)
         await asyncio.to_thread(self._telemetry.close)
         log.info("stopped")
-        for task, result in zip(tasks, results, strict=True):
+        for task, result in zip(endless, results, strict=True):
             if task in done and isinstance(result, Exception):
                 raise result  # something that should run for ever did not: let the pod restart
 

@@ -1,15 +1,18 @@
 """The admin port: open for probes and metrics, closed for the rest."""
 
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx2
 import pytest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from structlog.testing import capture_logs
 
 from headgate_api.errors import Unavailable
 from headgate_gateway.access import KubernetesAccess
-from headgate_gateway.admin import Access, application
+from headgate_gateway.admin import Access, Admin, admin_port
 from headgate_gateway.feedback import MOST, Feedback
 
 from .conftest import Running
@@ -20,23 +23,37 @@ COHORT = 'model="llama",namespace="chat",variant="bf16"'
 Start = Callable[..., Awaitable[Running]]
 
 
-def admin(running: Running, *, unready: str = "", access: Access = "allowed") -> httpx2.AsyncClient:
+@asynccontextmanager
+async def admin(
+    running: Running,
+    *,
+    unready: str = "",
+    access: Access = "allowed",
+    requests: Callable[[], bytes] | None = None,
+) -> AsyncIterator[httpx2.AsyncClient]:
+    """Speak to an admin port of the gateway's."""
+
     async def authorize(token: str, path: str) -> Access:
         if token == "storm":
             raise Unavailable("no API server")
         return access
 
     gateway = running.gateway
-    app = application(
+    answers = Admin(
         snapshots=gateway.snapshots,
         feedback=gateway.feedback,
         registry=gateway.metrics.registry(),
-        requests=gateway.requests_in_flight,
+        requests=requests or gateway.requests_in_flight,
         explain=gateway.explain,
         unready=lambda: unready,
         authorize=authorize,
     )
-    return httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app), base_url="http://admin")
+    edge = admin_port(answers)
+    await edge.listen("127.0.0.1", 0)
+    async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{edge.port}") as http:
+        yield http
+    edge.close_listener()
+    await edge.emptied()
 
 
 async def test_readiness_says_why_not(start: Start) -> None:
@@ -103,6 +120,67 @@ async def test_the_api_servers_proxy_may_bring_the_token_in_a_header_of_its_own(
         answer = await http.get("/snapshot", headers={"x-headgate-token": "x"})
         assert 200 == answer.status_code
         assert 401 == (await http.get("/snapshot", headers={"x-headgate-token": ""})).status_code
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/metrics", "/snapshot", "/debug/requests/test-1"])
+async def test_what_is_not_asked_with_get_or_head_is_refused(start: Start, path: str) -> None:
+    async with admin(await start()) as http:
+        for method in ("POST", "DELETE", "OPTIONS"):
+            answer = await http.request(method, path, content=b"{}")
+            assert (405, "GET, HEAD") == (answer.status_code, answer.headers["allow"])
+
+
+@pytest.mark.parametrize("path", ["/", "/healthz/", "/debug", "/snapshot/x", "/v1/models"])
+async def test_there_is_nothing_elsewhere(start: Start, path: str) -> None:
+    async with admin(await start()) as http:
+        answer = await http.get(path)
+    assert (404, "Not Found") == (answer.status_code, answer.text)
+
+
+async def test_answers_say_what_they_are_and_whether_they_may_be_kept(start: Start) -> None:
+    text, kept = "text/plain; charset=utf-8", "no-store"
+    running = await start()
+    async with admin(running) as http:
+        for path, kind, control in (
+            ("/healthz", text, None),
+            ("/readyz", text, kept),
+            ("/metrics", CONTENT_TYPE_LATEST, None),
+            ("/snapshot", "application/json", kept),
+            ("/feedback", "application/json", kept),
+            ("/debug/requests", "application/json", kept),
+            ("/debug/requests/x", text, kept),
+        ):
+            headers = {"authorization": "Bearer x"}
+            answer = await http.get(f"{path}?of=anything", headers=headers)
+            told = answer.headers
+            assert (kind, control) == (told["content-type"], told.get("cache-control"))
+            head = await http.head(path, headers=headers)
+            assert (answer.status_code, b"") == (head.status_code, head.content)
+            for name in ("content-type", "cache-control"):
+                assert told.get(name) == head.headers.get(name)
+
+
+async def test_a_bug_is_told_in_the_log_alone(start: Start) -> None:
+    def broken() -> bytes:
+        raise ValueError("in here")
+
+    running = await start()
+    with capture_logs() as logged:
+        async with admin(running, requests=broken) as http:
+            answer = await http.get("/debug/requests", headers={"authorization": "Bearer x"})
+            assert 200 == (await http.get("/healthz")).status_code
+    assert (500, "Internal Server Error") == (answer.status_code, answer.text)
+    assert [("bug", "/debug/requests")] == [(line["event"], line["path"]) for line in logged]
+
+
+async def test_what_is_asked_here_counts_as_no_request_of_the_gateways(start: Start) -> None:
+    running = await start()
+    async with admin(running) as http:
+        for path in ("/healthz", "/nowhere", "/snapshot"):
+            await http.get(path)
+        told = (await http.get("/metrics")).text
+    assert "headgate_gateway_connections 0.0" in told
+    assert "headgate_gateway_requests_total{" not in told
 
 
 async def test_reports_tell_version_and_counters(start: Start) -> None:

@@ -2,8 +2,15 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
+import httpx2
 import pytest
+
+from headgate_cluster.processes import free_ports
+from headgate_gateway.admin import Access
+from headgate_gateway.main import Process
+from headgate_gateway.settings import Settings
 
 from .conftest import Running, until
 from .test_http import LIST, STREAM, dial, post, read_answer
@@ -85,3 +92,45 @@ async def test_what_does_not_end_in_time_ends_with_an_error(start: Start) -> Non
         await upstream.cancelled.wait()
     writer.close()
     other_writer.close()
+
+
+class Quiet:
+    """A source that is well and tells nothing."""
+
+    async def restore(self) -> None: ...
+
+    async def run(self) -> None:
+        await asyncio.Event().wait()
+
+    def unready(self) -> str:
+        return ""
+
+
+async def nobody(_token: str, _path: str) -> Access:
+    return "unknown"
+
+
+async def test_the_admin_port_answers_until_the_data_port_is_empty(tmp_path: Path) -> None:
+    port, admin_port = free_ports(2)
+    settings = Settings(
+        namespace="chat", region="here", port=port, admin_port=admin_port, snapshot_dir=tmp_path
+    )
+    host = "127.0.0.1"
+    process = Process(settings, lambda _: Quiet(), nobody, host=host, accept_seconds=0.0)
+    stop = asyncio.Event()
+    ended = asyncio.create_task(process.run(stop))
+    await until(lambda: process.admin.port > 0)
+    async with httpx2.AsyncClient(base_url=f"http://{host}:{admin_port}") as http:
+        answer = await http.get("/readyz")
+        assert (200, "keep-alive") == (answer.status_code, answer.headers["connection"])
+        _, writer = await asyncio.open_connection(host, port)
+        writer.write(b"GET /v1/models HTTP/1.1\r\n")  # and the rest never comes
+        await until(lambda: any(not each.idle for each in process.gateway.edge._connections))
+        stop.set()
+        await until(lambda: process.gateway.edge.draining)
+        answer = await http.get("/readyz")
+        assert (503, "draining") == (answer.status_code, answer.text)
+        writer.close()
+        await ended
+        with pytest.raises(httpx2.TransportError):
+            await http.get("/readyz")

@@ -86,7 +86,7 @@ def run(client: Client, namespace: str, tmp_path: Path) -> Run:
         )
         stop = asyncio.Event()
         task = asyncio.create_task(process.run(stop))
-        await until(lambda: task.done() or process.admin.started)
+        await until(lambda: task.done() or process.admin.port > 0)
         try:
             yield process
         finally:
@@ -103,7 +103,7 @@ def cluster_of(process: Process) -> Cluster:
 
 async def get(process: Process, path: str, token: str = "") -> tuple[int, str]:
     headers = {"authorization": f"Bearer {token}"} if token else {}
-    url = f"http://127.0.0.1:{process.admin.config.port}{path}"
+    url = f"http://127.0.0.1:{process.admin.port}{path}"
     async with aiohttp.ClientSession() as http, http.get(url, headers=headers) as answer:
         return answer.status, await answer.text()
 

@@ -7,6 +7,7 @@ bare line feeds, folded lines, spaces before the colon and control characters; s
 from collections.abc import Mapping
 from typing import Final
 
+from headgate_api.labels import GATEWAY_TOKEN
 from headgate_gateway.edge.limits import Limits
 from headgate_gateway.refusals import Code, Refusal
 
@@ -26,7 +27,11 @@ OURS: Final = b"-ours"
 """Stands for every name that only the gateway may say; what came under it is dropped."""
 PREFIXES: Final = (b"x-headgate-", b"x-gateway-", b"forwarded")
 EXPLAIN: Final = b"x-headgate-explain"
-"""The one header of ours that a client may send. It takes the grant `Explain`."""
+"""Takes the grant `Explain`."""
+TOKEN: Final = GATEWAY_TOKEN.encode()
+"""Means something on the admin port alone."""
+TAKEN: Final = (EXPLAIN, TOKEN)
+"""The headers of ours that a client may send."""
 NAMES: Final[dict[bytes, bytes]] = {}
 """Names as clients spell them, to lower case: there are few, and they are always the same."""
 MOST_NAMES: Final = 1024
@@ -42,7 +47,7 @@ HOST_BYTES: Final = b"".join(
 def learn(name: bytes) -> bytes:
     """Put a header's name into lower case, and remember it in `NAMES`."""
     lower = name.lower()
-    known = OURS if lower.startswith(PREFIXES) and lower != EXPLAIN else lower
+    known = OURS if lower.startswith(PREFIXES) and lower not in TAKEN else lower
     if len(NAMES) >= MOST_NAMES:
         NAMES.clear()
     if len(name) <= 64:

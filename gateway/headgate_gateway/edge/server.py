@@ -1,4 +1,4 @@
-"""The data port: who is connected, and how it all comes to an end."""
+"""A port: who is connected, and how it all comes to an end."""
 
 import asyncio
 import socket
@@ -28,6 +28,7 @@ class Edge:
         ids: names the requests.
         refused: is told of refusals that never became an exchange.
         admit: looks at a head whose body takes its time, before more of the body is kept.
+        name: what an error calls the port.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class Edge:
         ids: Callable[[], str],
         refused: Callable[[Refusal], None],
         admit: Callable[[Head], Refusal | None] = lambda head: None,
+        name: str = "port",
     ) -> None:
         self._server: asyncio.Server | None = None
         self._connections: set[Connection] = set()
@@ -49,6 +51,7 @@ class Edge:
         self.ids = ids
         self.refused = refused
         self.admit = admit
+        self._name = name
         self.date = Date()
         self.draining = False
         self.bodies = Bodies(limits.bodies_bytes)
@@ -74,7 +77,7 @@ class Edge:
                 ssl_shutdown_timeout=self.limits.linger_seconds if tls else None,
             )
         except OSError as error:
-            raise TerminalError(f"the port {port} cannot be used: {error}") from error
+            raise TerminalError(f"the {self._name} {port} cannot be used: {error}") from error
         for sock in self._server.sockets:
             # Every connection inherits it. Else the kernel would take megabytes for a client that
             # reads slowly, and nobody could see that it does.
@@ -119,9 +122,17 @@ class Edge:
             if connection.idle:
                 connection.close()
 
-    async def emptied(self) -> None:
-        """Wait until the last client has gone, and what goes on without one has ended."""
-        await self._empty.wait()
+    async def emptied(self, seconds: float | None = None) -> bool:
+        """Wait until the last client has gone, and what goes on without one has ended.
+
+        False: that took longer than `seconds`.
+        """
+        try:
+            async with asyncio.timeout(seconds):
+                await self._empty.wait()
+        except TimeoutError:
+            return False
+        return True
 
     def abort(self) -> None:
         for connection in list(self._connections):
