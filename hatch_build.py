@@ -14,9 +14,24 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+ERRORS: Final = """\
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+__attribute__((cold)) void CPy_AddTraceback(const char *, const char *, int, PyObject *);
+__attribute__((cold)) void CPy_AttributeError(
+    const char *, const char *, const char *, const char *, int, PyObject *);
+__attribute__((cold)) void CPy_TypeError(const char *, PyObject *);
+__attribute__((cold)) void CPy_TypeErrorTraceback(
+    const char *, const char *, int, PyObject *, const char *, PyObject *);
+"""
+"""What each line of compiled Python calls if it fails. Told so, the compiler puts a fifth of all
+code aside, where no request passes: it takes neither memory nor room in the processor's caches."""
+OPTIONS: Final = ("-fvisibility=hidden", "-fno-semantic-interposition")
+"""Nobody replaces our functions from outside: they call each other directly."""
 
 
 class CompiledWheel(BuildHookInterface[Any]):
@@ -77,6 +92,9 @@ def compile_into(built: Path, modules: Mapping[str, Path], scratch: Path) -> Non
         debug_level="0",
         target_dir=str(scratch / "c"),
     )
+    (errors := scratch / "errors.h").write_text(ERRORS)
+    for extension in extensions:
+        extension.extra_compile_args += [*OPTIONS, "-include", str(errors)]
     command = build_ext(Distribution({"name": "headgate", "ext_modules": extensions}))
     command.build_lib = str(built)
     command.build_temp = str(scratch)
