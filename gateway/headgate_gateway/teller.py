@@ -79,18 +79,20 @@ class Teller:
             raise  # the event loop logs it
 
     def _tell(self, request: Request, call: Source | None, outcome: Outcome) -> None:
+        watch = outcome.watch
         if (end := outcome.end) is not None and self._is_usual(request, outcome):
             self._learn(request, end.usage)
-            line = self._usual.tell(request, end, outcome)
+            line, kept = self._usual.tell(request, end, outcome)
         else:
             line = self._tell_in_full(request, call, outcome)
+            kept = record(request, watch, line)
         if end is not None and end.usage.drafted_tokens is not None:
             self._count_drafts(request, call, end.usage)
-        if outcome.watch is not None:
-            tell_stream(self.metrics, request, outcome.watch, end)
+        if watch is not None:
+            tell_stream(self.metrics, request, watch, end)
         if self.write is not None:
             self.write(line)
-        self.ring.keep(record(request, outcome.watch, line))
+        self.ring.keep(kept)
 
     def _is_usual(self, request: Request, outcome: Outcome) -> bool:
         """Whether there is nothing to tell of it but what there is of nearly all."""

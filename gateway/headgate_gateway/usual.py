@@ -12,13 +12,15 @@ from typing import Final, TypeAlias, final
 import msgspec
 
 from headgate_gateway.calls.events import End, Usage
+from headgate_gateway.explain.kept import Record
+from headgate_gateway.explain.record import usual_record
 from headgate_gateway.feedback import Feedback, count_all
 from headgate_gateway.metrics import Metrics, Served
 from headgate_gateway.outcome import Outcome, usual_facts
 from headgate_gateway.request import Request
 from headgate_gateway.telemetry.facts import OK, Facts
 from headgate_gateway.telemetry.series import Count, Spread
-from headgate_gateway.timeline import Attempt
+from headgate_gateway.timeline import Attempt, Timeline
 
 BATCH: Final = 64
 """Requests that wait to be added up, at most. So many of one kind hold the loop for 0.1 ms."""
@@ -50,6 +52,55 @@ def _decimal(number: int) -> str:
     return f"{number // 10_000}.{_TWO[number // 100 % 100]}{_TWO[number % 100]}"
 
 
+def stamp(second: int) -> str:
+    """Write down a time, in s since 1970, to the second."""
+    return f"{datetime.fromtimestamp(second, UTC):%Y-%m-%dT%H:%M:%S}"
+
+
+def written(
+    *,
+    common: str,
+    stamp: str,
+    now: float,
+    id: str,  # noqa: A002 - as in requests
+    trace: str,
+    timeline: Timeline,
+    pod: str,
+    usage: Usage,
+    ends_at: float,
+) -> bytes:
+    """Write a request's line of the log.
+
+    Args:
+        common: the facts that it shares with others of its kind.
+        stamp: `now` to the second.
+        now: s since 1970, when it ended.
+        id: its own.
+        trace: id of its trace.
+        timeline: with its stages, its first text and its end.
+        pod: that gave the answer.
+        usage: of the answer.
+        ends_at: s on the event loop's clock, its deadline.
+    """
+    started, ended, first_text = timeline.started, timeline.ended, timeline.first_text
+    assert ended is not None and first_text is not None  # noqa: PT018, S101 - it is usual
+    whole, us = int(1e4 * (ended - started)), int(1e6 * (now - int(now)))
+    more = ""
+    if usage.cached_tokens is not None:
+        more = f'"cached_tokens":{usage.cached_tokens},'
+    if usage.reasoning_tokens is not None:
+        more += f'"reasoning_tokens":{usage.reasoning_tokens},'
+    return (
+        f'{{"event":"request","level":"info","time":"{stamp}'
+        f'.{_TWO[us // 10_000]}{_TWO[us // 100 % 100]}{_TWO[us % 100]}Z","id":"{id}",'
+        f'"trace_id":"{trace}",{common},"duration_s":{_decimal(whole)},'
+        f'"pod":"{pod}","first_token_s":{_decimal(int(1e4 * (first_text - started)))},'
+        f'"input_tokens":{usage.input_tokens},"output_tokens":{usage.output_tokens},{more}'
+        f'"stages_ms":{{{timeline.listed()}}},'
+        f'"deadline_left_ms":{int(1000 * (ends_at - ended))}}}\n'
+    ).encode()
+
+
 @final
 @dataclass(slots=True, eq=False)
 class Kind:
@@ -79,8 +130,8 @@ class Usual:
         self._stamp = ""  # of it
         metrics.settle = feedback.settle = self.settle
 
-    def tell(self, request: Request, end: End, outcome: Outcome) -> bytes:
-        """Note a request's numbers, and write its line of the log.
+    def tell(self, request: Request, end: End, outcome: Outcome) -> tuple[bytes, Record]:
+        """Note a request's numbers, and write its line of the log and what is kept of it.
 
         Args:
             request: one of which there is nothing else to tell.
@@ -115,28 +166,24 @@ class Usual:
         if kind is None:
             kind = self._kinds[key] = self._make(request, attempt, usual_facts(request, outcome))
         first = first_text - started
-        whole = int(1e4 * (ended - started))
-        self._note(kind, (whole / 1e4, first, usage, timeline.seconds))
+        self._note(kind, (int(1e4 * (ended - started)) / 1e4, first, usage, timeline.seconds))
         now = request.now + ended - started
         second = int(now)
         if second != self._second:
             self._second = second
-            self._stamp = f"{datetime.fromtimestamp(second, UTC):%Y-%m-%dT%H:%M:%S}"
-        us = int(1e6 * (now - second))
-        more = ""
-        if usage.cached_tokens is not None:
-            more = f'"cached_tokens":{usage.cached_tokens},'
-        if usage.reasoning_tokens is not None:
-            more += f'"reasoning_tokens":{usage.reasoning_tokens},'
-        return (
-            f'{{"event":"request","level":"info","time":"{self._stamp}'
-            f'.{_TWO[us // 10_000]}{_TWO[us // 100 % 100]}{_TWO[us % 100]}Z","id":"{request.id}",'
-            f'"trace_id":"{request.trace.hex}",{kind.common},"duration_s":{_decimal(whole)},'
-            f'"pod":"{attempt.pod}","first_token_s":{_decimal(int(1e4 * first))},'
-            f'"input_tokens":{usage.input_tokens},"output_tokens":{usage.output_tokens},{more}'
-            f'"stages_ms":{{{timeline.listed()}}},'
-            f'"deadline_left_ms":{int(1000 * (request.deadline.ends_at - ended))}}}\n'
-        ).encode()
+            self._stamp = stamp(second)
+        line = written(
+            common=kind.common,
+            stamp=self._stamp,
+            now=now,
+            id=request.id,
+            trace=request.trace.hex,
+            timeline=timeline,
+            pod=attempt.pod,
+            usage=usage,
+            ends_at=request.deadline.ends_at,
+        )
+        return line, usual_record(request, outcome.watch, usage, kind.common, now)
 
     def _make(self, request: Request, attempt: Attempt, facts: Facts) -> Kind:
         if len(self._kinds) >= MOST_KINDS:

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from hypothesis import given, strategies as st
 
-from headgate_gateway.explain.kept import Record
+from headgate_gateway.explain.kept import Own, Record
 from headgate_gateway.explain.record import CLIP, clipped
 from headgate_gateway.explain.ring import Ring
 
@@ -21,7 +21,8 @@ Start = Callable[..., Awaitable[Running]]
 
 
 def made(name: str, ended: float) -> Record:
-    return Record(name, ended - 1, ended, b"{}", None, None, None, None, None, b"")
+    own = msgspec.msgpack.encode(Own(name, ended - 1, None, None, None, None, None))
+    return Record(ended, own, "", (), b"{}", None, b"")
 
 
 def test_the_newest_are_kept_up_to_their_number() -> None:
@@ -87,12 +88,25 @@ async def test_nothing_of_a_request_is_alive_once_it_was_told(start: Start) -> N
 
     assert None is gone()
     (record,) = running.gateway.explanations
-    kept = record.line + record.decided
+    kept = record.own + record.common.encode() + record.decided
     assert not [text for text in (b"secret", b"answer", KEY.encode()) if text in kept]
     parts = msgspec.structs.astuple(record)
-    objects = [part for part in parts if not isinstance(part, str | float | int | bytes | None)]
-    assert [record.deadline, record.route] == objects
-    assert sum(map(sys.getsizeof, parts)) < 2048
+    assert [record.names, record.route] == [
+        part for part in parts if not isinstance(part, str | float | bytes)
+    ]
+    assert sum(map(sys.getsizeof, (record, record.ended, record.own))) < 384
+
+
+async def test_what_two_requests_have_in_common_is_kept_once(start: Start) -> None:
+    running = await start(saying("My", " answer"), entries=policy())
+    for _ in range(2):
+        await ask(running)
+
+    one, other = running.gateway.explanations
+    assert one.common
+    assert (one.common, one.decided) == (other.common, other.decided)
+    assert one.common is other.common
+    assert one.decided is other.decided
 
 
 async def test_a_request_that_names_much_is_kept_as_briefly(start: Start) -> None:

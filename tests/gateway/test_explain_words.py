@@ -5,10 +5,9 @@ from typing import Any, Final
 import msgspec
 
 from headgate_api.snapshot import FallbackBody, RouteBody, RouteRule, Target
-from headgate_gateway.calls.deadline import Deadline
 from headgate_gateway.explain.explain import explain
 from headgate_gateway.explain.explanation import Explanation
-from headgate_gateway.explain.kept import Record
+from headgate_gateway.explain.kept import Own, Record
 from headgate_gateway.explain.record import decided, packed
 from headgate_gateway.explain.words import words
 from headgate_gateway.routing.decision import Decision
@@ -57,18 +56,12 @@ def route() -> Route:
 
 def record(decision: Decision | None, watch: Watch | None = None, **told: Any) -> Record:
     line = msgspec.json.encode(facts(**told))
-    deadline = Deadline(
-        ends_at=STARTED + 60,
-        stop_at=STARTED + 59.5,
-        first_segment=30,
-        idle_token=15,
-        beat=15,
-        source="x-request-timeout-ms",
-        background=False,
+    own = msgspec.msgpack.encode(
+        Own("p-1", STARTED, STARTED + 60, "x-request-timeout-ms", 512, 4000, 731)
     )
     policy = None if decision is None else decision.route
     kept = b"" if decision is None else packed(decided(decision, watch, STARTED))
-    return Record("p-1", STARTED, STARTED + 2, line, deadline, 512, 4000, 731, policy, kept)
+    return Record(STARTED + 2, own, "", (), line, policy, kept)
 
 
 def cascade() -> Explanation:

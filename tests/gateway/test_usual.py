@@ -12,6 +12,8 @@ from prometheus_client.exposition import generate_latest
 
 from headgate_api.snapshot import Entry
 from headgate_gateway.calls.events import End, Usage
+from headgate_gateway.explain.explain import line_of
+from headgate_gateway.explain.record import OWN
 from headgate_gateway.feedback import Feedback
 from headgate_gateway.metrics import Metrics
 from headgate_gateway.telemetry.facts import Facts
@@ -126,6 +128,18 @@ async def test_models_that_count_their_tokens_are_told_of_in_short_as_well(
 
     made = {"conventions": conventions}
     assert_same(in_short(ended, **made), in_full(ended, **made))
+
+
+async def test_a_line_of_the_log_can_be_written_again_for_an_explanation(start: Start) -> None:
+    running = await start(ensemble_saying("Good"), entries=(ENSEMBLE, TENANT))
+    ended = watched(running)
+    for usage in (Usage(7, 1), Usage(7, 9, cached_tokens=0, reasoning_tokens=4)):
+        await ask(running)
+        ended[-1][2].end = End("length", usage)
+
+    told = in_short(ended)
+    again = [line_of(record, OWN.decode(record.own)) for record in told.teller.ring]
+    assert told.lines == again
 
 
 async def test_every_request_is_in_the_numbers_whenever_they_are_read(start: Start) -> None:

@@ -6,6 +6,7 @@ from typing import Any, Never
 import msgspec
 
 from headgate_api.snapshot import RouteBody, RouteRule
+from headgate_gateway.calls.events import Usage
 from headgate_gateway.explain.explanation import (
     Asked,
     Attempt,
@@ -18,17 +19,20 @@ from headgate_gateway.explain.explanation import (
     Stage,
     Timings,
 )
-from headgate_gateway.explain.kept import Decided, Record
-from headgate_gateway.explain.record import DECIDED, Words, clipped
+from headgate_gateway.explain.kept import Decided, Own, Record
+from headgate_gateway.explain.record import DECIDED, OWN, Words, clipped
 from headgate_gateway.routing import stage as routing
 from headgate_gateway.routing.routes import Route
 from headgate_gateway.telemetry.facts import CLIENT_CLOSED, OK, Facts
+from headgate_gateway.timeline import Timeline
+from headgate_gateway.usual import stamp, written
 from headgate_policy import cel
 
 
 def explain(record: Record) -> Explanation:
     """Tell all that is known of a request. No text that a client or a model wrote is in it."""
-    facts = msgspec.json.decode(record.line, type=Facts)
+    own = OWN.decode(record.own)
+    facts = msgspec.json.decode(line_of(record, own), type=Facts)
     ended = facts.status != 0 or facts.code != OK
     found = Explanation(
         id=facts.id,
@@ -45,7 +49,7 @@ def explain(record: Record) -> Explanation:
         route=facts.route,
         model=facts.model,
         attempts=tuple(_attempts(facts)),
-        budgets=_budgets(record, facts),
+        budgets=_budgets(own, facts),
         outcome=_outcome(facts) if ended else None,
         timings=Timings(
             stages_ms=facts.stages_ms,
@@ -58,10 +62,36 @@ def explain(record: Record) -> Explanation:
     if record.route is not None and record.decided:
         body, decided = record.route.body, DECIDED.decode(record.decided)
         found.rules = rules_of(body, decided)
-        found.stages = stages_of(decided, record.started)
+        found.stages = stages_of(decided, own.started)
         found.segments = decided.segments
         _settle(found)
     return found
+
+
+def line_of(record: Record, own: Own) -> bytes:
+    """Find its line of the log, or write it again."""
+    if not record.common or own.ends_at is None:
+        return record.line
+    timeline = Timeline(own.started)
+    timeline.names, timeline.seconds = record.names, own.stages
+    timeline.first_text, timeline.ended = own.first_text, record.ended
+    usage = Usage(
+        own.input_tokens,
+        own.output_tokens,
+        cached_tokens=own.cached_tokens,
+        reasoning_tokens=own.reasoning_tokens,
+    )
+    return written(
+        common=record.common,
+        stamp=stamp(int(own.now)),
+        now=own.now,
+        id=own.id,
+        trace=own.trace,
+        timeline=timeline,
+        pod=own.pod,
+        usage=usage,
+        ends_at=own.ends_at,
+    )
 
 
 def policy_of(route: Route) -> Policy:
@@ -204,17 +234,16 @@ def _attempts(facts: Facts) -> Iterator[Attempt]:
         )
 
 
-def _budgets(record: Record, facts: Facts) -> Budgets:
-    deadline = record.deadline
-    if deadline is None:
+def _budgets(own: Own, facts: Facts) -> Budgets:
+    if own.ends_at is None:
         return Budgets()
     return Budgets(
-        seconds=round(deadline.ends_at - record.started, 3),
-        set_by=deadline.source,
+        seconds=round(own.ends_at - own.started, 3),
+        set_by=own.set_by,
         left_ms=facts.deadline_left_ms,
-        max_output_tokens=record.max_tokens,
-        max_total_tokens=record.max_total_tokens,
-        used_tokens=record.used_tokens,
+        max_output_tokens=own.max_tokens,
+        max_total_tokens=own.max_total_tokens,
+        used_tokens=own.used_tokens,
         context=facts.context,
     )
 

@@ -6,8 +6,9 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
+from headgate_gateway.calls.events import Usage
 from headgate_gateway.explain.explanation import Segments
-from headgate_gateway.explain.kept import Decided, Record
+from headgate_gateway.explain.kept import Decided, Own, Record
 from headgate_gateway.request import Request
 from headgate_gateway.routing.decision import Decision
 from headgate_gateway.routing.stage import Stage, Why
@@ -31,23 +32,63 @@ def record(request: Request, watch: Watch | None, line: bytes) -> Record:
         watch: what was seen of its stream.
         line: the log's.
     """
-    timeline, decision = request.timeline, request.decision
+    timeline, deadline = request.timeline, getattr(request, "deadline", None)
     task, allowance = getattr(request, "task", None), request.allowance
-    return Record(
+    own = (
         request.id,
         timeline.started,
-        timeline.started if timeline.ended is None else timeline.ended,
-        line,
-        getattr(request, "deadline", None),
+        None if deadline is None else deadline.ends_at,
+        None if deadline is None else deadline.source,
         None if task is None else task.sampling.max_tokens,
         None if allowance is None else allowance.limits.max_total_tokens,
         None if allowance is None or allowance.tokens is None else allowance.used,
-        request.route,
-        b"" if decision is None else _packed(request, decision, watch),
     )
+    ended = timeline.started if timeline.ended is None else timeline.ended
+    decided = _packed(request, watch)
+    return Record(ended, _ENCODER.encode(own), "", (), line, request.route, decided)
 
 
-def _packed(request: Request, decision: Decision, watch: Watch | None) -> bytes:
+def usual_record(
+    request: Request, watch: Watch | None, usage: Usage, common: str, now: float
+) -> Record:
+    """Take down what one came to whose line of the log `usual` can write again.
+
+    Args:
+        request: it was answered.
+        watch: what was seen of its stream.
+        usage: of its answer.
+        common: what its line has in common with others.
+        now: s since 1970, when it ended.
+    """
+    timeline, deadline, allowance = request.timeline, request.deadline, request.allowance
+    ended = timeline.ended
+    assert ended is not None  # noqa: S101 - it was told
+    own = (
+        request.id,
+        timeline.started,
+        deadline.ends_at,
+        deadline.source,
+        request.task.sampling.max_tokens,
+        None if allowance is None else allowance.limits.max_total_tokens,
+        None if allowance is None or allowance.tokens is None else allowance.used,
+        timeline.first_text,
+        now,
+        request.trace.hex,
+        timeline.attempts[0].pod,
+        usage.input_tokens,
+        usage.output_tokens,
+        usage.cached_tokens,
+        usage.reasoning_tokens,
+        timeline.seconds,
+    )
+    decided, packed = _packed(request, watch), _ENCODER.encode(own)
+    return Record(ended, packed, common, timeline.names, b"", request.route, decided)
+
+
+def _packed(request: Request, watch: Watch | None) -> bytes:
+    decision = request.decision
+    if decision is None:
+        return b""
     alone = request.plan is None and len(decision.stages) == 1
     if alone and watch is None and not decision.words and not decision.errors:
         (stage,) = decision.stages
@@ -113,3 +154,4 @@ def _clip(value: object) -> object:
 
 _ENCODER: Final = msgspec.msgpack.Encoder()
 DECIDED: Final = msgspec.msgpack.Decoder(Decided)
+OWN: Final = msgspec.msgpack.Decoder(Own)

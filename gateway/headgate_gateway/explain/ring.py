@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from headgate_gateway.explain.kept import Record
+from headgate_gateway.explain.record import OWN
 
 MOST: Final = 4_000
 SECONDS: Final = 900.0
@@ -35,9 +36,13 @@ class Ring:
 
     def find(self, request_id: str, now: float) -> Record | None:
         self._forget(now)
-        return next((record for record in reversed(self._records) if record.id == request_id), None)
+        return next((each for each in reversed(self._records) if id_of(each) == request_id), None)
 
     def _forget(self, now: float) -> None:
         records, before = self._records, now - self.seconds
         while records and records[0].ended < before:
             records.popleft()
+
+
+def id_of(record: Record) -> str:
+    return OWN.decode(record.own).id
