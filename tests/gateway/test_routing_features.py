@@ -34,7 +34,11 @@ ROUTE = compile_entry(
     entry(
         "RoutingPolicy",
         "front",
-        RouteBody(models=("chat",), match_headers=("x-team", "x-none"), routes=(rule("all"),)),
+        RouteBody(
+            models=("chat",),
+            match_headers=("x-team", "x-none", "content-length"),
+            routes=(rule("all"),),
+        ),
     )
 )
 
@@ -42,6 +46,7 @@ ROUTE = compile_entry(
 def features(
     *messages: dict[str, Any],
     headers: dict[bytes, bytes] | None = None,
+    length: bytes | None = None,
     key: ApiKey | None = None,
     now: float = NOON,
     read: Any = read_chat_request,
@@ -56,7 +61,7 @@ def features(
     tenant = Tenant("chat", TenantBody(tenant="acme", priority="Critical"), ())
     request = Request(
         id="r",
-        head=Head("POST", "/", headers or {}),
+        head=Head("POST", "/", headers or {}, length),
         body=body,
         tables=Tables(),
         loaded=True,
@@ -129,6 +134,7 @@ EVIDENCE = [{"source": "tides.txt", "text": "High at noon."}, {"source": "b", "t
         ("request_headers", {"x-team": "é"}, {"headers": {b"x-team": "é".encode()}}),
         ("request_headers", {"x-team": "é"}, {"headers": {b"x-team": b"\xe9"}}),
         ("request_headers", {}, {"headers": {b"cookie": b"secret"}}),
+        ("request_headers", {"content-length": "17"}, {"length": b"17"}),
         ("tenant_name", "acme", {}),
         ("tenant_priority", "Critical", {}),
         ("user_name", "", {}),

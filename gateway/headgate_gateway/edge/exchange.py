@@ -1,19 +1,30 @@
 """What the pipeline knows of a client: a request that is whole, and a way to answer it."""
 
-from typing import Protocol, final
+from typing import Final, Protocol, final
+
+LENGTH: Final = b"content-length"
 
 
 @final
 class Head:
     """A request's head. Query strings carry nothing for us and are cut off."""
 
-    __slots__ = ("headers", "method", "path")
+    __slots__ = ("headers", "length", "method", "path")
 
-    def __init__(self, method: str, path: str, headers: dict[bytes, bytes]) -> None:
+    def __init__(
+        self, method: str, path: str, headers: dict[bytes, bytes], length: bytes | None = None
+    ) -> None:
         self.method = method
         self.path = path
         self.headers = headers
-        """Names in lower case. Repeated ones are joined with a comma, as RFC 9110 reads them."""
+        """Names in lower case. Repeated ones are joined with a comma, as RFC 9110 reads them.
+
+        Heads that say the same share them: the body's length is not among them."""
+        self.length = length  # as the client wrote it; None: it did not
+
+    def get(self, name: bytes) -> bytes | None:
+        """Find any header."""
+        return self.length if name == LENGTH else self.headers.get(name)
 
 
 class Exchange(Protocol):

@@ -16,7 +16,6 @@ MOST: Final = 512
 """Heads to remember."""
 LONGEST: Final = 2048
 """Bytes of one."""
-LENGTH: Final = b"content-length"
 PASSING: Final = frozenset({b"expect", b"idempotency-key", b"traceparent", b"transfer-encoding"})
 """A head that has one of these will not come again, or says something about its body."""
 Piece: TypeAlias = tuple[bytes, bytes, bytes]
@@ -53,25 +52,23 @@ class Familiar:
         if known is None:
             return None
         head = known.head
-        headers = head.headers.copy()
-        headers[LENGTH] = digits
-        again = Head(head.method, head.path, headers)
+        again = Head(head.method, head.path, head.headers, digits)
         return Message(again, body, keep=known.keep, chunked=known.chunked)
 
     def learn(self, piece: Piece, read: Message) -> None:
         """Remember a piece's head, if it is one to be remembered. `read`: by the parser."""
         same, digits, body = piece
-        headers, begin = read.head.headers, same.find(_BEFORE) + len(_BEFORE)
+        head, begin = read.head, same.find(_BEFORE) + len(_BEFORE)
         if (
             read.keep
             and read.body == body
-            and headers.get(LENGTH) == digits
+            and head.length == digits
             and same[:begin].lower().endswith(_LENGTH_LINE)
-            and PASSING.isdisjoint(headers)
+            and PASSING.isdisjoint(head.headers)
         ):
             if len(self._known) >= MOST:
                 self._known.clear()
-            self._known[same] = Message(read.head, b"", keep=True, chunked=read.chunked)
+            self._known[same] = Message(head, b"", keep=True, chunked=read.chunked)
 
 
 def cut(data: bytes) -> Piece | None:

@@ -10,7 +10,7 @@ from typing import Any, Final, final
 import httptools
 
 from headgate_gateway.edge import heads
-from headgate_gateway.edge.exchange import Head
+from headgate_gateway.edge.exchange import LENGTH, Head
 from headgate_gateway.edge.familiar import Familiar, Message, cut
 from headgate_gateway.edge.limits import Limits
 from headgate_gateway.refusals import Refusal
@@ -187,7 +187,8 @@ class Reader:
             self.refuse(fault)
         else:
             path = self._url.partition(b"?")[0].decode("ascii", "replace")
-            self.head = Head(self._parser.get_method().decode(), path, headers)
+            length = headers.pop(LENGTH, None)
+            self.head = Head(self._parser.get_method().decode(), path, headers, length)
 
     def on_body(self, data: bytes) -> None:
         if self.fault is not None:

@@ -110,11 +110,11 @@ def _code_share(asked: Asked) -> float:
 
 
 def _headers(request: Request) -> Mapping[str, str]:
-    given = request.head.headers
+    head = request.head
     return {
-        name: _decoded(given[key])[:LONGEST_HEADER]
+        name: _decoded(value)[:LONGEST_HEADER]
         for name in request.policy.match_headers
-        if (key := name.encode()) in given
+        if (value := head.get(name.encode())) is not None
     }
 
 

@@ -32,7 +32,7 @@ def sticky_key(stickiness: StickinessBody, request: Request) -> bytes | None:
     credential = request.credential
     match stickiness.key:
         case "Session":
-            own = request.head.headers.get(stickiness.header.encode(), b"")[:LONGEST]
+            own = (request.head.get(stickiness.header.encode()) or b"")[:LONGEST]
         case "User":
             own = user(request).encode()
         case "Tenant":
