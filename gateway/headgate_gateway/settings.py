@@ -64,7 +64,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     access_log: bool = True
     """Log one line per request."""
     explain_requests: Annotated[int, Meta(ge=0, le=100_000)] = ring.MOST
-    """Requests that can be explained after their end; 1 KB each. 0: none."""
+    """Requests that can be explained after their end; 0.4 KB each, as usual. 0: none."""
     explain_seconds: Seconds = ring.SECONDS
     """Seconds after which they cannot."""
     tokenizer_dir: Path = Path("/var/lib/headgate/tokenizers")

@@ -97,7 +97,7 @@ class Teller:
     def _is_usual(self, request: Request, outcome: Outcome) -> bool:
         """Whether there is nothing to tell of it but what there is of nearly all."""
         timeline, attempts = request.timeline, request.timeline.attempts
-        if outcome.code or outcome.idempotency is not None or len(attempts) != 1:
+        if outcome.code or len(attempts) != 1:
             return False
         attempt, first = attempts[0], timeline.first_text
         return (

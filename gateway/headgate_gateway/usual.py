@@ -160,6 +160,7 @@ class Usual:
             asked.streams,
             usage.estimated,
             end.finish_reason,
+            outcome.idempotency,
             timeline.names,
         )
         kind = self._kinds.get(key)

@@ -130,6 +130,18 @@ async def test_models_that_count_their_tokens_are_told_of_in_short_as_well(
     assert_same(in_short(ended, **made), in_full(ended, **made))
 
 
+async def test_requests_with_an_idempotency_key_are_told_of_in_short_as_well(start: Start) -> None:
+    running = await start(saying("Hi"))
+    ended = watched(running)
+    for idempotency in (None, "claimed"):
+        await ask(running)
+        ended[-1][2].idempotency = idempotency
+
+    short = in_short(ended)
+    assert [None, "claimed"] == [facts.idempotency for facts in short.facts]
+    assert_same(short, in_full(ended))
+
+
 async def test_a_line_of_the_log_can_be_written_again_for_an_explanation(start: Start) -> None:
     running = await start(ensemble_saying("Good"), entries=(ENSEMBLE, TENANT))
     ended = watched(running)
