@@ -75,16 +75,20 @@ class Lines:
             if not busy:
                 self._sleep(1, -1)
             self._sleep(self._full, self._every)
+            busy, last = self._pass_on()
+
+    def _pass_on(self) -> tuple[bool, bool]:
+        """Write what waits, and keep none of it. Tells if there was any, and if it was the last."""
+        with self._lock:
+            data, count = self._waiting, self._count
+            self._waiting, self._count = bytearray(), 0
+            last = self._closing
+        try:
+            self._put(data)
+        except OSError:  # nobody reads any more
             with self._lock:
-                data, count = self._waiting, self._count
-                self._waiting, self._count = bytearray(), 0
-                last = self._closing
-            busy = count > 0
-            try:
-                self._put(data)
-            except OSError:  # nobody reads any more
-                with self._lock:
-                    self.lost += count
+                self.lost += count
+        return count > 0, last
 
     def _sleep(self, size: int, seconds: float) -> None:
         """Wait for so many bytes, for `seconds` at most; -1: for ever."""
