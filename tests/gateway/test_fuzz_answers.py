@@ -10,7 +10,7 @@ from hypothesis import assume, given, strategies as st
 from headgate_gateway.calls.upstream import HIGH, LONGEST_HEAD, Lost, Upstream
 
 from .fuzzing import TRIES, hold, in_pieces, mutated, seeds
-from .test_edge_upstream import Wire
+from .test_edge_upstream import CHUNKED, OK, Wire, asked
 
 WORDS: Final = (
     b"\r\n", b"\n", b"\r", b"\r\n\r\n", b"\x00", b" ", b":", b"0", b"5",
@@ -18,6 +18,11 @@ WORDS: Final = (
     b"content-length: 5\r\n", b"transfer-encoding: chunked\r\n", b"connection: close\r\n",
     b"connection: upgrade\r\nupgrade: x\r\n", b"retry-after: 5\r\n", b"5\r\nhello\r\n",
     b"0\r\n\r\n", b"ffffffffffffffff", b"data: {}\n\n",
+)  # fmt: skip
+CHUNKS: Final = (
+    b"9\r\ndata: 1\n\n\r\n", b"2\r\n\n\n\r\n", b"0a\r\ndata: 12\n\n\r\n", b"A\r\ndata: 12\n\n\r\n",
+    b"4\r\nab\n\n", b"3;a=b\r\na\n\n\r\n", b"5\r\nhello\r\n", b"4\r\n", b"\n\n", b"\r\n",
+    b"\r", b"9", b"x", b"0\r\n\r\n", b"0\r\na: b\r\n", b"16\r\n" + 22 * b"\n" + b"\r\n", b"",
 )  # fmt: skip
 # What ours alone forgives, because it means nothing: any reason, and empty lines before an answer.
 ODD_REASON: Final = re.compile(rb"HTTP/1\.[01] \d{3}(?!( [\t -~\x80-\xff]*)?\r\n)")
@@ -83,6 +88,26 @@ def test_an_answer_is_whole_or_lost_and_another_parser_reads_the_same() -> None:
         assert answer in (None, read_by_h11(data))
 
     hold(holds)
+
+
+@given(st.lists(st.lists(st.sampled_from(CHUNKS), max_size=3).map(b"".join), max_size=6))
+def test_chunks_that_come_whole_are_read_as_the_parser_reads_them(pieces: list[bytes]) -> None:
+    def told(pieces: list[bytes]) -> tuple[bytes, bytes | str | None]:
+        upstream, wire = asked()
+        for piece in (OK + CHUNKED + b"\r\n", CHUNKS[0], *pieces):
+            if not wire.is_closing():
+                upstream.data_received(piece)
+        body = b""
+        try:
+            while data := upstream.take():
+                body += data
+        except Lost as lost:
+            return body, str(lost)
+        return body, data
+
+    single = [bytes([byte]) for byte in b"".join(pieces)]  # none of them is a chunk
+
+    assert told(single) == told(pieces)
 
 
 def test_what_never_ends_and_brings_no_body_is_given_up() -> None:

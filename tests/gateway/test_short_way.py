@@ -20,7 +20,7 @@ Start = Callable[..., Awaitable[Running]]
 async def test_text_is_offered_when_it_comes_and_what_was_not_taken_is_left() -> None:
     offered: list[str] = []
 
-    def take_one(text: Text) -> bool:
+    def take_one(text: Text, _: float) -> bool:
         offered.append(text.text)
         return len(offered) == 1
 
@@ -38,7 +38,7 @@ async def test_text_is_offered_when_it_comes_and_what_was_not_taken_is_left() ->
 
 @virtual
 async def test_a_bug_on_the_short_way_is_told_to_who_waits() -> None:
-    def break_down(_: Text) -> bool:
+    def break_down(_: Text, now: float) -> bool:
         raise ZeroDivisionError
 
     async with ground("0.1 One 0.1 two end") as place:

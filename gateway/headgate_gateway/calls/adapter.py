@@ -1,7 +1,7 @@
 """What a call needs from a runtime's dialect: the bytes to send, and the meaning of what comes."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any, Final, Literal, TypeAlias, final
 
@@ -174,11 +174,11 @@ class Reader(ABC):
         """What the answer has cost so far."""
 
     @abstractmethod
-    def feed(self, piece: bytes) -> Sequence[Event]:
+    def feed(self, piece: bytes) -> tuple[Event, ...]:
         """Take a piece of the body, cut anywhere. Text that came at once is one `Text`."""
 
     @abstractmethod
-    def end(self) -> Sequence[Event]:
+    def end(self) -> tuple[Event, ...]:
         """The body ended as it should. The last of the events is an `End` or a `Failed`."""
 
 

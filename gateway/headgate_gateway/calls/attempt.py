@@ -1,7 +1,7 @@
 """One try against one model server: from a connection to the last event of its answer."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextvars import Context
 from typing import Final, final
 
@@ -74,19 +74,26 @@ class Attempt:
         record: Record,
         on_news: Callable[[], None],
     ) -> None:
+        cohort = record.cohort
+        adapter = (GUESSING if cohort.speculative else ADAPTERS)[cohort.runtime]
+
+        # Looked at for every event, so in one place
+        self._connection: Upstream | None = None
+        self._events: list[Event] | None = None  # read, and not yet given: the last one comes first
+        self._reader = adapter.reader(task)
+        self.heard = record.started
+        self.spoke: float | None = None  # when there was first something to read, held or not
+
         self._backends = backends
         self._id = call_id
         self.pod = pod
-        self.cohort = cohort = record.cohort
+        self.cohort = cohort
         self.record = record
-        self.heard = record.started
-        self.spoke: float | None = None  # when there was first something to read, held or not
         self.stale = False  # lost on a connection that had rested: says nothing about the pod
         self.kind: RetryOn | None = None  # of the failure
         self.retry_after: float | None = None  # s, as the model server says
-        self._adapter = (GUESSING if cohort.speculative else ADAPTERS)[cohort.runtime]
-        self._reader = self._adapter.reader(task)
-        self._request = self._adapter.request(
+        self._adapter = adapter
+        self._request = adapter.request(
             task,
             call_id=call_id,
             host=pod.address,
@@ -95,9 +102,7 @@ class Attempt:
             headers=headers,
         )
         self._on_news = on_news
-        self._events: list[Event] = []  # read, and not yet given: the last one comes first
         self._error = b""  # body of an answer that is none
-        self._connection: Upstream | None = None
         self._dialing: asyncio.Task[Upstream] | None = None
         self._left = False
         pod.in_flight += 1
@@ -138,7 +143,8 @@ class Attempt:
             if self.spoke is None and (events or self._reader.holding):
                 self.spoke = now
             if events:
-                if isinstance(last := events[-1], Failed):
+                last = events[-1]
+                if isinstance(last, Failed):
                     self.kind = KINDS.get(last.refusal.code)
                 if len(events) > 1:
                     self._events = list(events[:0:-1])
@@ -226,7 +232,7 @@ class Attempt:
 
     # Reading
 
-    def _read_error(self, connection: Upstream, data: bytes) -> Sequence[Event]:
+    def _read_error(self, connection: Upstream, data: bytes) -> tuple[Event, ...]:
         """Read an answer that is none, until it is whole or long enough."""
         self._error += data
         if data and len(self._error) < LONGEST_ERROR:

@@ -28,6 +28,7 @@ class Call(Source):
 
     __slots__ = (
         "_alarms",
+        "_answering",
         "_ask",
         "_beat",
         "_clock",
@@ -45,17 +46,22 @@ class Call(Source):
     )
 
     def __init__(self, backends: Backends, ask: Ask, timeline: Timeline) -> None:
-        self._ask = ask
-        self._deadline = deadline = ask.deadline
-        self._clock = backends.clock
-        self._news = Signal()
+        deadline = ask.deadline
+
+        # Looked at for every event, so in one place
         self._give: Give | None = None  # who takes text in the moment in which it comes
-        self._kept: Event | Exception | None = None  # what `take` has to say first
+        self._news = Signal()
+        self._clock = backends.clock
+        self._answering: Attempt | None = None  # in mid-answer: no other one matters
         self._due = -inf  # before, `take` has nothing to look at but what has come
+        self._told = now = self._clock()  # when the client last had a sign of life
+
+        self._ask = ask
+        self._deadline = deadline
+        self._kept: Event | Exception | None = None  # what `take` has to say first
         self._stopped: Refusal | None = None
         self._ending: End | Failed | None = None
         self._shown = False  # the client may have seen something of an answer
-        self._told = now = self._clock()  # when the client last had a sign of life
         self._beat = min(backends.patience.beat, deadline.beat)
         self.rings_at = inf
         self._alarms = backends.alarms
@@ -80,17 +86,19 @@ class Call(Source):
         """Take the next event; None: wait for `news()`. All text that has come is one `Text`."""
         if self._kept is not None:
             return self._take_kept()
-        now = self._clock()
-        if self._shown and now < self._due and self._ending is None:  # in mid-answer: one attempt
-            attempt = self.tries.running[0]
-            event = attempt.poll(now)
-            if event is None:
-                return None
-            if isinstance(event, Text):
-                self._told = now
-                return event
-            return self._came(attempt, event, now) or self._step(now)
-        return self._step(now)
+        return self._next(self._clock())
+
+    def _next(self, now: float) -> Event | None:
+        attempt = self._answering
+        if attempt is None or now >= self._due:
+            return self._step(now)
+        event = attempt.poll(now)
+        if event is None:
+            return None
+        if isinstance(event, Text):
+            self._told = now
+            return event
+        return self._came(attempt, event, now) or self._step(now)
 
     def news(self, give: Give | None = None) -> Signal:
         self._give = give
@@ -124,14 +132,15 @@ class Call(Source):
         give, news = self._give, self._news
         try:
             while give is not None and news.wakes is not None:
-                event = self.take()
+                now = self._clock()
+                event = self._next(now)
                 if event is None:
                     return
-                if not isinstance(event, Text) or not give(event):
+                if not isinstance(event, Text) or not give(event, now):
                     self._kept = event
                     break
-                running = self.tries.running
-                if running and not running[0].ready:
+                answering = self._answering
+                if answering is not None and not answering.ready:
                     return  # as nearly always: to ask again costs more than to look
         except Exception as error:  # noqa: BLE001 - raised again where it is told
             self._kept = error
@@ -182,17 +191,18 @@ class Call(Source):
         if isinstance(event, Failed):
             return self._failed(attempt, event, now)
         if not self._shown:
-            self._shown = True
+            self._shown, self._answering = True, attempt
             self.tries.won(attempt, now)
             if self._silence_ends(attempt) < self._due:
                 self._watch(now)
         self._told = now
         if isinstance(event, End):
             self.tries.answered(attempt, event.usage, now)
-            self._ending = event
+            self._ending, self._answering = event, None
         return event
 
     def _failed(self, attempt: Attempt, failed: Failed, now: float) -> Failed | None:
+        self._answering = None
         ending = self.tries.failed(attempt, failed, now, shown=self._shown)
         if ending is not None:
             return self._end(ending, now)
@@ -200,7 +210,7 @@ class Call(Source):
         return None
 
     def _end(self, ending: Failed, now: float) -> Failed:
-        self._ending = ending
+        self._ending, self._answering = ending, None
         self.tries.leave_all(ending.refusal.code, now)
         return ending
 

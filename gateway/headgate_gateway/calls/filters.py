@@ -48,13 +48,13 @@ class Filtered(Reader):
     def usage(self) -> Usage:
         return self._reader.usage
 
-    def feed(self, piece: bytes) -> Sequence[Event]:
+    def feed(self, piece: bytes) -> tuple[Event, ...]:
         return self._through(self._reader.feed(piece))
 
-    def end(self) -> Sequence[Event]:
+    def end(self) -> tuple[Event, ...]:
         return self._through(self._reader.end())
 
-    def _through(self, events: Sequence[Event]) -> Sequence[Event]:
+    def _through(self, events: tuple[Event, ...]) -> tuple[Event, ...]:
         self.error = self._reader.error
         for each in self._filters:
             passed: list[Event] = []
@@ -63,7 +63,7 @@ class Filtered(Reader):
                 if passed and isinstance(passed[-1], (End, Failed)):
                     break
             self.holding = self.holding or bool(events)
-            events = passed
+            events = tuple(passed)
         return events
 
 

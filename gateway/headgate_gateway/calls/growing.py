@@ -12,6 +12,8 @@ TEXT: Final = b',"text_output":"'
 """What stands before the text. No text can look like it: its quotes are escaped."""
 END: Final = b'"}\n\n'
 """What follows, where the text is an event's last field, as Triton writes it."""
+UNFINISHED: Final = "\N{REPLACEMENT CHARACTER}"
+"""What a detokenizer writes for the first tokens of a character that takes several."""
 
 _STRING: Final = msgspec.json.Decoder(str).decode
 
@@ -22,10 +24,11 @@ class Growing:
     Whatever is otherwise is not read here, and has to be decoded.
     """
 
-    __slots__ = ("_before",)
+    __slots__ = ("_before", "_begin")
 
     def __init__(self) -> None:
         self._before = b""  # the event before, up to where its text may go on; empty: unknown
+        self._begin = 0  # where its text does
 
     def more(self, piece: bytes) -> str | None:
         """Return the text that an event adds. None: it differs in anything else.
@@ -40,20 +43,27 @@ class Growing:
             text = _STRING(b'"' + piece[len(before) : 1 - len(END)])
         except NO_JSON:
             return None
+        if text.endswith(UNFINISHED):
+            return None
         self._before = piece[: -len(END)]
         return text
 
-    def learn(self, piece: bytes, text: str) -> None:
+    def learn(self, piece: bytes, text: str) -> bool:
         """Take what was decoded, if it is one event in the usual form, and says `text`."""
-        self._before = b""
         if not piece.startswith(START) or not piece.endswith(END):
-            return
+            return False
         if piece.find(b"\n") != len(piece) - 2:  # it is more than one line
-            return
-        at = piece.rfind(TEXT)
+            return False
+        begin = piece.rfind(TEXT) + len(TEXT)
+        if begin < len(TEXT):
+            return False
         with suppress(*NO_JSON):
-            if at > 0 and _STRING(b'"%s"' % piece[at + len(TEXT) : -len(END)]) == text:
-                self._before = piece[: -len(END)]
+            if _STRING(b'"%s"' % piece[begin : -len(END)]) == text:
+                self._before, self._begin = piece[: -len(END)], begin
+                return True
+        return False
 
-    def forget(self) -> None:
-        self._before = b""
+    def forget(self) -> str | None:
+        """Return the whole text of the event before, which is not known any more from here on."""
+        before, self._before = self._before, b""
+        return _STRING(b'"%s"' % before[self._begin :]) if before else None

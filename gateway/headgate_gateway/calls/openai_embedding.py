@@ -1,7 +1,6 @@
 """Answers of an OpenAI server's `/v1/embeddings`."""
 
 from base64 import b64decode
-from collections.abc import Sequence
 from typing import Final
 
 from headgate_gateway.calls.adapter import Task
@@ -17,7 +16,7 @@ class OpenAIEmbeddingReader(WholeBody):
     def __init__(self, task: Task) -> None:
         super().__init__(task, LONGEST, Usage(0, 0, estimated=True))
 
-    def _read(self, body: bytes) -> Sequence[Event]:
+    def _read(self, body: bytes) -> tuple[Event, ...]:
         answer = DECODE(body)
         vectors = _vectors(answer.data, len(self._task.inputs))
         self._usage = Usage(answer.usage.prompt_tokens, 0)

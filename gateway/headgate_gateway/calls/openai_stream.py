@@ -1,6 +1,5 @@
 """Streams of chat completions and completions, as an OpenAI server writes them."""
 
-from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
@@ -79,7 +78,7 @@ class OpenAIReader(Reader):
             reasoning_tokens=made.reasoning_tokens if made is not None else None,
         )
 
-    def feed(self, piece: bytes) -> Sequence[Event]:
+    def feed(self, piece: bytes) -> tuple[Event, ...]:
         events: list[Event] = []
         try:
             for data in self._decoder.feed(piece):
@@ -89,9 +88,9 @@ class OpenAIReader(Reader):
         except sse.Malformed as error:
             self.error = str(error)
             events.append(INVALID)
-        return events
+        return tuple(events)
 
-    def end(self) -> Sequence[Event]:
+    def end(self) -> tuple[Event, ...]:
         if not self._decoder.whole:
             return (INVALID,)
         reason = REASONS.get(self._reason or "")
@@ -100,10 +99,10 @@ class OpenAIReader(Reader):
         events: list[Event] = []
         self._give(events, len(self._calls), cut=reason == "length")
         if events and isinstance(events[-1], Failed):
-            return events
+            return tuple(events)
         if self._given and reason == "stop":
             reason = "tool_calls"
-        return [*events, End(reason, self.usage)]
+        return (*events, End(reason, self.usage))
 
     def _read(self, data: bytes, events: list[Event]) -> None:
         """Read one event's data."""

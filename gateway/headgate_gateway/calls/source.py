@@ -10,8 +10,9 @@ from headgate_gateway.calls.events import Event, Text, Usage
 from headgate_gateway.refusals import Refusal
 from headgate_gateway.waking import Signal
 
-Give: TypeAlias = Callable[[Text], bool]
-"""Gives text to the client in the very moment in which it comes. False: it was not taken."""
+Give: TypeAlias = Callable[[Text, float], bool]
+"""Gives text to the client in the very moment in which it comes, which is told, too. False: it was
+not taken."""
 
 
 class Source(ABC):

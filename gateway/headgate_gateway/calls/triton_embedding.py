@@ -7,7 +7,6 @@ so that nothing is parsed of what most clients want packed anyway.
 
 import math
 import struct
-from collections.abc import Sequence
 from json import JSONDecodeError, JSONDecoder
 from typing import Any, Final
 
@@ -42,7 +41,7 @@ class EmbeddingReader(WholeBody):
         guess = sum(-(-len(text) // CHARACTERS_PER_TOKEN) for text in task.inputs)
         super().__init__(task, LONGEST, Usage(guess, 0, estimated=True))
 
-    def _read(self, body: bytes) -> Sequence[Event]:
+    def _read(self, body: bytes) -> tuple[Event, ...]:
         tensors = _tensors(body)
         rows = _rows(tensors["embedding"], len(self._task.inputs))
         if "num_input_tokens" in tensors:

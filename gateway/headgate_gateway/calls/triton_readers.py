@@ -5,7 +5,6 @@ far (`CompletionOutput.text`), in every event.
 """
 
 from abc import abstractmethod
-from collections.abc import Sequence
 from typing import Final, Literal
 
 from headgate_gateway.calls import sse
@@ -20,7 +19,7 @@ from headgate_gateway.calls.events import (
     Usage,
 )
 from headgate_gateway.calls.failures import CUT, INVALID, OVERRUN, failure
-from headgate_gateway.calls.growing import Growing
+from headgate_gateway.calls.growing import UNFINISHED, Growing
 from headgate_gateway.calls.triton_reply import DECODE, DECODE_DRAFTS, Drafts, Reply
 
 CHARACTERS_PER_TOKEN: Final = 4
@@ -32,8 +31,6 @@ DRAFTS: Final = b'"total_draft_tokens"'
 """What an event of the llmapi model has that tells of guessing, for the same reason."""
 MIDDLES: Final = (None, "None")
 """Reasons of events that are not the last one."""
-UNFINISHED: Final = "\N{REPLACEMENT CHARACTER}"
-"""What a detokenizer writes for the first tokens of a character that takes several."""
 
 
 class _Reading(Reader):
@@ -49,7 +46,7 @@ class _Reading(Reader):
         self._replies = 0
         self._left = task.sampling.most_characters  # that may still come
 
-    def feed(self, piece: bytes) -> Sequence[Event]:
+    def feed(self, piece: bytes) -> tuple[Event, ...]:
         try:
             events = self._decoder.feed(piece)
         except sse.Malformed as error:
@@ -69,14 +66,14 @@ class _Reading(Reader):
             new = "".join(text)
         return self._counted(new)
 
-    def _counted(self, new: str) -> Sequence[Event]:
+    def _counted(self, new: str) -> tuple[Event, ...]:
         """Give new text, as far as there may be so much."""
         self._left -= len(new)
         if self._left < 0:
             return (Text(new[: self._left]), OVERRUN) if len(new) > -self._left else (OVERRUN,)
         return (Text(new),) if new else ()
 
-    def end(self) -> Sequence[Event]:
+    def end(self) -> tuple[Event, ...]:
         return (self._end() if self._decoder.whole else INVALID,)
 
     def _worth_reading(self, events: list[bytes]) -> list[bytes]:
@@ -144,22 +141,23 @@ class LlmapiReader(_Reading):
 
     def __init__(self, task: Task) -> None:
         super().__init__(task)
-        self._told = ""
         self._growing = Growing()
+        self._told = ""  # all text so far, unless it is known there
         self._reason: FinishReason | Literal["cut"] | None = None
 
-    def feed(self, piece: bytes) -> Sequence[Event]:
-        new = self._growing.more(piece)
-        if new is not None and not new.endswith(UNFINISHED):
+    def feed(self, piece: bytes) -> tuple[Event, ...]:
+        growing = self._growing
+        new = growing.more(piece)
+        if new is not None:
             self._replies += 1
-            self._told += new
             return self._counted(new)
+        told = growing.forget()
+        if told is not None:
+            self._told = told
         whole = self._decoder.whole
         events = super().feed(piece)
-        if whole and self._reason is None:
-            self._growing.learn(piece, self._told)
-        else:
-            self._growing.forget()
+        if whole and self._reason is None and growing.learn(piece, self._told):
+            self._told = ""
         return events
 
     def _worth_reading(self, events: list[bytes]) -> list[bytes]:

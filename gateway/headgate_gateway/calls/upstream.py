@@ -22,6 +22,17 @@ HIGH: Final = 256 * 1024
 LONGEST_HEAD: Final = 64 * 1024
 """Bytes of an answer that bring nothing of its body: heads, interim answers, trailers."""
 
+NONE: Final = 16
+DIGITS: Final = bytes(
+    int(chr(byte), 16) if byte in b"0123456789abcdefABCDEF" else NONE for byte in range(256)
+)
+"""What each byte is worth in the size of a chunk."""
+LONGEST_SIZE: Final = 6
+CR: Final = 13
+LF: Final = 10
+EMPTY: Final = b"\n\n"
+"""Ends a server-sent event, as all write it."""
+
 
 class Lost(Unavailable):
     """The connection ended before the answer did."""
@@ -38,28 +49,31 @@ class Upstream:
     __deletable__ = ("_parser",)
 
     def __init__(self) -> None:
-        # Of the connection; both when there is one, as we hear nothing more if there is none
-        self._transport: asyncio.Transport
-        self._parser: httptools.HttpResponseParser
-        self._lost: str | None = None  # why it is gone
-        self._paused = False
-        self.used = False  # at least one answer was read from it
-        self.on_lost: Callable[[Upstream], None] | None = None  # set while nobody uses it
-        self.on_news: Callable[[], None] | None = None  # set while somebody waits for an answer
-        self.rests_since = 0.0  # s, when it was given back
-
-        # Of the answer being read
+        # Of the answer being read. What is looked at for every event is in one place.
         self.fresh = False
         """Whether `take` has something to say."""
         self._busy = False
         self._touched = False  # at least one byte of it has come
         self._whole = False
-        self._framed = False  # it says itself where it ends
-        self._empty = 0  # bytes that brought nothing of its body
-        self._pieces: list[bytes] = []
+        self._between = False  # whole chunks have come, and nothing behind
+        self._paused = False
+        self._piece = b""  # the first that nobody has read yet
+        self._more: list[bytes] | None = None  # those behind it
         self._size = 0
         self.status = 0
+        self._lost: str | None = None  # why the connection is gone
+        self.on_news: Callable[[], None] | None = None  # set while somebody waits for an answer
+
+        self._framed = False  # it says itself where it ends
+        self._empty = 0  # bytes that brought nothing of its body
         self.retry_after: float | None = None  # s, as the answer's head says
+
+        # Of the connection; both when there is one, as we hear nothing more if there is none
+        self._transport: asyncio.Transport
+        self._parser: httptools.HttpResponseParser
+        self.used = False  # at least one answer was read from it
+        self.on_lost: Callable[[Upstream], None] | None = None  # set while nobody uses it
+        self.rests_since = 0.0  # s, when it was given back
 
     @property
     def usable(self) -> bool:
@@ -77,7 +91,8 @@ class Upstream:
         """Send a request. `on_news` is called whenever `take` may have something to say."""
         self.on_lost, self.on_news = None, on_news
         self._busy, self._touched, self._whole, self._framed = True, False, False, False
-        self._pieces, self._size, self._empty, self.fresh = [], 0, 0, False
+        self._between = self.fresh = False
+        self._piece, self._more, self._size, self._empty = b"", None, 0, 0
         self.status, self.retry_after = 0, None
         self._transport.write(request)
 
@@ -90,9 +105,11 @@ class Upstream:
         Raises:
             Lost: the connection ended first, or what came is not HTTP.
         """
-        if self._pieces:
-            data = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
-            self._pieces, self._size = [], 0
+        data = self._piece
+        if data:
+            if self._more is not None:
+                data, self._more = b"".join([data, *self._more]), None
+            self._piece, self._size = b"", 0
             self.fresh = self._whole or self._lost is not None
             if self._paused:
                 self._paused = False
@@ -128,12 +145,11 @@ class Upstream:
             return
         self._touched = True
         before = self._size
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self._break("it changes the protocol")
-        except httptools.HttpParserError as error:
-            self._break(f"not HTTP: {error}")
+        piece = _chunk(data) if self._between else b""
+        if piece:
+            self.on_body(piece)  # the parser would tell the same, and be where it is
+        else:
+            self._parse(data)
         if self._size == before:
             self._empty += len(data)
             if self._empty > LONGEST_HEAD:
@@ -162,6 +178,18 @@ class Upstream:
 
     def resume_writing(self) -> None: ...
 
+    def _parse(self, data: bytes) -> None:
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self._break("it changes the protocol")
+        except httptools.HttpParserError as error:
+            self._break(f"not HTTP: {error}")
+        # An empty line without a CR is of the body, and what follows ends the body's chunk: no
+        # framing has one.
+        last = self._piece if self._more is None else self._more[-1]
+        self._between = last.endswith(EMPTY) and data.endswith(EMPTY + b"\r\n")
+
     def _break(self, why: str) -> None:
         self._lost = self._lost or why
         self._transport.abort()
@@ -187,7 +215,12 @@ class Upstream:
         self.status = self._parser.get_status_code()
 
     def on_body(self, data: bytes) -> None:
-        self._pieces.append(data)
+        if not self._piece:
+            self._piece = data
+        elif self._more is None:
+            self._more = [data]
+        else:
+            self._more.append(data)
         self._size += len(data)
 
     def on_message_complete(self) -> None:
@@ -198,6 +231,21 @@ class Upstream:
         if not self._parser.should_keep_alive():
             self._lost = self._lost or "closed after its answer"
             self._transport.close()
+
+
+def _chunk(data: bytes) -> bytes:
+    r"""Return what is in a chunk. b"": `data` is not just one, in the plainest form.
+
+    >>> _chunk(b"5\r\nhello\r\n"), _chunk(b"5;a=b\r\nhello\r\n"), _chunk(b"5\r\nhel")
+    (b'hello', b'', b'')
+    """
+    if not data.endswith(b"\r\n"):
+        return b""
+    size = at = 0
+    while (digit := DIGITS[data[at]]) < NONE and at < LONGEST_SIZE:
+        size, at = size * 16 + digit, at + 1
+    plain = size > 0 and data[at] == CR and data[at + 1] == LF and len(data) == at + size + 4
+    return data[at + 2 : -2] if plain else b""
 
 
 async def dial(host: str, port: int, seconds: float) -> Upstream:

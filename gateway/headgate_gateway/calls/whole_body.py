@@ -1,7 +1,6 @@
 """Answers that are read when all of their body has come: embeddings, in both dialects."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
 
 from headgate_gateway.calls.adapter import Reader, Task
 from headgate_gateway.calls.events import NO_JSON, Event, Usage
@@ -28,11 +27,11 @@ class WholeBody(Reader):
     def usage(self) -> Usage:
         return self._usage
 
-    def feed(self, piece: bytes) -> Sequence[Event]:
+    def feed(self, piece: bytes) -> tuple[Event, ...]:
         self._body += piece
         return (INVALID,) if len(self._body) > self._longest else ()
 
-    def end(self) -> Sequence[Event]:
+    def end(self) -> tuple[Event, ...]:
         try:
             return self._read(bytes(self._body))
         except (KeyError, ValueError, *NO_JSON) as error:
@@ -40,5 +39,5 @@ class WholeBody(Reader):
             return (INVALID,)
 
     @abstractmethod
-    def _read(self, body: bytes) -> Sequence[Event]:
+    def _read(self, body: bytes) -> tuple[Event, ...]:
         """Read the body. `KeyError`, `ValueError`: it is not what was asked for."""

@@ -41,12 +41,12 @@ class Connection:
         self._reader: Reader
         self.full: Signal | None = None
         """Set while the client has so much to read that no more should be written."""
+        self._ending = False  # our side is closed, or about to be
         self._unsent = 0  # bytes that it had not taken when that was looked at last
         self._exchange: HttpExchange | None = None  # in work
         self._work: Work | None = None  # answers it
         self._detached = False  # which goes on when the client goes away
         self._ahead = bytearray()  # not read yet
-        self._ending = False  # our side is closed, or about to be
         self._lost = False  # so is theirs
         self._timed = 0  # the message that has a deadline
         self._begun = 0.0  # s, when the clock of its body started

@@ -29,17 +29,19 @@ class HttpExchange:
     )
 
     def __init__(self, connection: "Connection", edge: "Edge", message: Message) -> None:
+        # Looked at for every piece that is written, so in one place
+        self._connection = connection
+        self._chunked = message.chunked  # else the end of a stream is the end of all
+        self._bare = message.head.method == "HEAD"
+        self.closed = False
+        self.started = False
+        self._unsent = b""  # the head, until the first piece of the body
+
         self.id = edge.ids()
         self.head = message.head
         self.body = message.body
         self.keep = message.keep  # the connection outlives the answer
-        self.started = False
-        self.closed = False
-        self._connection = connection
         self._edge = edge
-        self._chunked = message.chunked  # else the end of a stream is the end of all
-        self._bare = message.head.method == "HEAD"
-        self._unsent = b""  # the head, until the first piece of the body
 
     def detach(self) -> None:
         self._connection.detach()

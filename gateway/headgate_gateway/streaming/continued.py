@@ -71,10 +71,10 @@ class Continued(Source):
         self._give = give
         return self._call.news(None if give is None else self._hand_on)
 
-    def _hand_on(self, text: Text) -> bool:
+    def _hand_on(self, text: Text, now: float) -> bool:
         """Note what was said; what is not taken now is noted when it is."""
         assert self._give is not None  # noqa: S101 - else it is not offered any text
-        taken = self._give(text)
+        taken = self._give(text, now)
         if taken and self._lost is None:
             self._said.append(text.text)
         return taken

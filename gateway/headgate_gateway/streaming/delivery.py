@@ -104,7 +104,7 @@ class Delivery:
                 stream, opening = self._opened()
                 await exchange.send(opening + stream.write(event))
 
-    def _pass(self, text: Text) -> bool:
+    def _pass(self, text: Text, now: float) -> bool:
         """Give text in the very moment in which it comes; see `Source.news`."""
         exchange, stream = self._exchange, self._stream
         if stream is None or exchange.full:

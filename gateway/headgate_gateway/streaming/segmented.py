@@ -66,8 +66,14 @@ class Segmented:
         writer: Callable[[], Stream],
         clock: Callable[[], float],
     ) -> None:
-        self._source = source
+        # Looked at for every event, so in one place
         self._exchange = exchange
+        self._segmenter: Segmenter | None = None  # since there is something to hold
+        self._writer: Stream | None = None  # since something was given
+        self._watch = outcome.watch = Watch()
+        self._last = ""  # character that was given
+
+        self._source = source
         self._request = request
         self._outcome = outcome
         self._begin = begin
@@ -77,11 +83,7 @@ class Segmented:
         self._waiting: Signal | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._rings = inf  # when it does
-        self._segmenter: Segmenter | None = None  # since there is something to hold
-        self._writer: Stream | None = None  # since something was given
-        self._last = ""  # character that was given
         self._turn = 0  # segments that were given without a look at others
-        self._watch = outcome.watch = Watch()
 
     async def give(self) -> Refusal | None:
         """Give all of it. Returns why there is none, as long as none of it was given."""
@@ -142,12 +144,11 @@ class Segmented:
 
     # To the client
 
-    def _pass(self, text: Text) -> bool:
+    def _pass(self, text: Text, now: float) -> bool:
         """Give text in the very moment in which it comes; see `Source.news`."""
         segmenter, exchange = self._segmenter, self._exchange
         if segmenter is None or exchange.full or len(text.text) > SHORT:
             return False
-        now = self._clock()
         if segmenter.passes(text.text):
             exchange.write(self._written(text, now))
             return True
