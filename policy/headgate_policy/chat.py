@@ -8,16 +8,18 @@ pass for one of the marks that separate the turns.
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
-from typing import Any, Final, NoReturn
-
-import jinja2
+from typing import TYPE_CHECKING, Any, Final
 
 from headgate_api.errors import TerminalError
 from headgate_policy.neutral import neutral, neutral_text
-from headgate_policy.sandbox import BUDGET, WEIGHT, BoundedEnvironment, Budget, Exhausted
 from headgate_policy.tools import dialect_of
 
+if TYPE_CHECKING:
+    from headgate_policy.sandbox import BoundedTemplate
+
 LONGEST_SOURCE: Final = 64 * 1024
+WEIGHT: Final = 8 * 1024 * 1024
+"""Characters of any one value as it would be written out, the output included."""
 COMPILED: Final = 256
 """Templates that stay compiled: those used last."""
 STANDARD: Final = (
@@ -57,12 +59,7 @@ class ChatTemplate:
         """It looks at nothing but roles and texts: see `of_turns`."""
         self.dialect = dialect_of(source)
         """How it teaches the model to call tools; None: it does not."""
-        try:
-            self._template = BoundedEnvironment().bounded(source)
-        except jinja2.TemplateSyntaxError as error:
-            raise TemplateInvalid(f"line {error.lineno}: {error.message}") from error
-        except (RecursionError, SyntaxError) as error:
-            raise TemplateInvalid("the template is nested too deeply") from error
+        self._template = None if self.standard else _bounded_template(source)
 
     def prompt(
         self,
@@ -82,9 +79,9 @@ class ChatTemplate:
             ConversationRefused: the template's own `raise_exception()`.
             TemplateInvalid: it fails, or asks for too much time or memory.
         """
-        if self.standard:
+        if self._template is None:
             return self.of_turns([(neutral(m["role"]), m["content"] or "") for m in messages])
-        return _bounded(self._render(messages, tools, now))
+        return _bounded(self._template.render(messages, tools, now))
 
     def of_turns(self, turns: list[tuple[str, str]]) -> str:
         """Write down what the standard template renders: Jinja takes ten times as long for it.
@@ -96,34 +93,6 @@ class ChatTemplate:
         for role, said in turns:
             text += f"<|im_start|>{role}\n{neutral_text(said)}<|im_end|>\n"
         return _bounded(f"{text}<|im_start|>assistant\n")
-
-    def _render(
-        self,
-        messages: Sequence[Mapping[str, Any]],
-        tools: Sequence[Mapping[str, Any]] | None,
-        now: datetime | None,
-    ) -> str:
-        told: dict[str, Any] = {} if now is None else {"strftime_now": now.strftime}
-        try:
-            return self._template.render(
-                told,
-                messages=neutral(messages),
-                tools=neutral(tools),
-                add_generation_prompt=True,
-                raise_exception=_refuse,
-                # The model server's tokenizer adds the first token itself.
-                bos_token="",
-                eos_token="",
-                **{BUDGET: Budget()},
-            )
-        except (ConversationRefused, TemplateInvalid):
-            raise
-        except Exhausted as error:
-            raise TemplateInvalid(str(error)) from error
-        except (jinja2.TemplateError, ArithmeticError, LookupError, TypeError, ValueError) as error:
-            raise TemplateInvalid(f"{type(error).__name__}: {error}") from error
-        except (AttributeError, RecursionError) as error:
-            raise TemplateInvalid(f"{type(error).__name__}: {error}") from error
 
 
 @lru_cache(maxsize=COMPILED)
@@ -156,11 +125,14 @@ def check_template(source: str) -> str | None:
     return None
 
 
+def _bounded_template(source: str) -> "BoundedTemplate":
+    # Only who has a template pays for Jinja: 2 MiB.
+    from headgate_policy.sandbox import BoundedTemplate  # noqa: PLC0415
+
+    return BoundedTemplate(source)
+
+
 def _bounded(text: str) -> str:
     if len(text) > WEIGHT:
         raise TemplateInvalid(f"the text has more than {WEIGHT} characters")
     return text
-
-
-def _refuse(message: str) -> NoReturn:
-    raise ConversationRefused(str(message)[:512])

@@ -1,15 +1,15 @@
-"""Patterns of safety rules: RE2, so that no pattern and no text can make matching slow."""
+"""Patterns of safety rules: RE2, so that no pattern and no text can make matching slow.
+
+Only who has a pattern pays for the library: 2.6 MiB, and 3 ms at the first one.
+"""
 
 import unicodedata
 from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import Any, Final, TypeAlias
 
-import re2
-
 from headgate_api.errors import TerminalError
 
-UNANCHORED: Final = re2._Anchor.UNANCHORED
 NOWHERE: Final = (-1, -1)
 MEMORY: Final = 1 << 20
 """Bytes that a compiled pattern may take: `(a{1000}){1000}` is refused, not built."""
@@ -25,11 +25,14 @@ class Pattern:
     """A compiled pattern, searched anywhere in a text, whatever the width of its characters."""
 
     def __init__(self, source: str) -> None:
+        import re2  # noqa: PLC0415
+
         options = re2.Options()
         options.max_mem = MEMORY
         options.log_errors = False
         try:
             self._match: Match = re2.compile(source, options)._regexp.Match
+            self._anywhere = re2._Anchor.UNANCHORED
         except re2.error as error:
             raise PatternUnsupported(_sentence(error)) from error
 
@@ -39,7 +42,7 @@ class Pattern:
     def finds(self, text: bytes) -> bool:
         """Search a text that is `prepared`."""
         # The library's own way to it is a generator that makes a list of all groups.
-        return self._match(UNANCHORED, text, 0, len(text))[0] != NOWHERE
+        return self._match(self._anywhere, text, 0, len(text))[0] != NOWHERE
 
     def finds_any(self, texts: list[bytes]) -> bool:
         return any(self.finds(text) for text in texts)

@@ -6,19 +6,20 @@ weighed before it is made, all out of one budget per rendering.
 """
 
 import json
-from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final, NoReturn
 
-from jinja2 import Template, TemplateSyntaxError, nodes, pass_context
+from jinja2 import Template, TemplateError, TemplateSyntaxError, nodes, pass_context
 from jinja2.runtime import Context, Undefined
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from headgate_api.errors import TerminalError
+from headgate_policy.chat import WEIGHT, ConversationRefused, TemplateInvalid
+from headgate_policy.neutral import neutral
 
 STEPS: Final = 2_000_000
 """Nodes of the template that one rendering may run: about a second at the very worst."""
-WEIGHT: Final = 8 * 1024 * 1024
-"""Characters of any one value as it would be written out, the output included."""
 ELEMENT: Final = 64
 """What a number, a list or an object weighs, beside what is in it."""
 LONGEST_RANGE: Final = 10_000
@@ -129,6 +130,51 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
             case _:
                 pass
         return super().call_binop(context, operator, left, right)
+
+
+class BoundedTemplate:
+    """A compiled template. Raises `TemplateInvalid`: it cannot be compiled."""
+
+    def __init__(self, source: str) -> None:
+        try:
+            self._template = BoundedEnvironment().bounded(source)
+        except TemplateSyntaxError as error:
+            raise TemplateInvalid(f"line {error.lineno}: {error.message}") from error
+        except (RecursionError, SyntaxError) as error:
+            raise TemplateInvalid("the template is nested too deeply") from error
+
+    def render(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        tools: Sequence[Mapping[str, Any]] | None,
+        now: datetime | None,
+    ) -> str:
+        """Write a conversation down: see `ChatTemplate.prompt`."""
+        told: dict[str, Any] = {} if now is None else {"strftime_now": now.strftime}
+        try:
+            return self._template.render(
+                told,
+                messages=neutral(messages),
+                tools=neutral(tools),
+                add_generation_prompt=True,
+                raise_exception=_refuse,
+                # The model server's tokenizer adds the first token itself.
+                bos_token="",
+                eos_token="",
+                **{BUDGET: Budget()},
+            )
+        except (ConversationRefused, TemplateInvalid):
+            raise
+        except Exhausted as error:
+            raise TemplateInvalid(str(error)) from error
+        except (TemplateError, ArithmeticError, LookupError, TypeError, ValueError) as error:
+            raise TemplateInvalid(f"{type(error).__name__}: {error}") from error
+        except (AttributeError, RecursionError) as error:
+            raise TemplateInvalid(f"{type(error).__name__}: {error}") from error
+
+
+def _refuse(message: str) -> NoReturn:
+    raise ConversationRefused(str(message)[:512])
 
 
 def _pay(tree: nodes.Template) -> None:

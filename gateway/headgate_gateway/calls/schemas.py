@@ -4,13 +4,15 @@ A schema is code from anybody. The library stops recursion and remembers what it
 it is also kept from the network and the disk, and from patterns that backtrack.
 """
 
+import sys
 from collections.abc import Iterable
 from functools import lru_cache
-from typing import Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final
 
-import jsonschema_rs
 import msgspec
-from jsonschema_rs import Draft202012Validator, RegexOptions, ValidationError
+
+if TYPE_CHECKING:
+    from jsonschema_rs import Draft202012Validator as Validator
 
 LONGEST: Final = 64 * 1024
 """Bytes of one schema."""
@@ -25,7 +27,6 @@ DEEPEST: Final = 64
 COMPILED: Final = 64
 """Schemas that stay compiled: those used last."""
 
-Validator: TypeAlias = Draft202012Validator
 _PATTERN: Final = b'"pattern'
 
 
@@ -38,13 +39,18 @@ class SchemaInvalid(ValueError):
 
 
 def quick(schema: bytes) -> bool:
-    """Say whether compiling takes too little time to leave the event loop for it."""
-    return len(schema) <= SHORT and _PATTERN not in schema
+    """Say whether compiling takes too little time to leave the event loop for it.
+
+    The first one loads the library, too, which takes 5 ms and 3.4 MiB.
+    """
+    return "jsonschema_rs" in sys.modules and len(schema) <= SHORT and _PATTERN not in schema
 
 
 @lru_cache(maxsize=COMPILED)
-def compiled(schema: bytes) -> Validator:
+def compiled(schema: bytes) -> "Validator":
     """Compile JSON text. Raises `SchemaInvalid`."""
+    import jsonschema_rs  # noqa: PLC0415
+
     if len(schema) > LONGEST:
         raise SchemaInvalid(f"it is longer than {LONGEST} bytes")
     if schema.count(_PATTERN) > PATTERNS:
@@ -53,12 +59,17 @@ def compiled(schema: bytes) -> Validator:
     if told is None:
         raise SchemaInvalid("it is nested too deeply")
     try:
-        return Draft202012Validator(
+        return jsonschema_rs.Draft202012Validator(
             told,
-            pattern_options=RegexOptions(size_limit=PATTERN_SIZE),
+            pattern_options=jsonschema_rs.RegexOptions(size_limit=PATTERN_SIZE),
             offline=True,
         )
-    except (ValidationError, jsonschema_rs.ReferencingError, ValueError, TypeError) as error:
+    except (
+        jsonschema_rs.ValidationError,
+        jsonschema_rs.ReferencingError,
+        ValueError,
+        TypeError,
+    ) as error:
         raise SchemaInvalid(str(error).partition("\n")[0][:256]) from error
 
 
@@ -83,7 +94,7 @@ def _inner(value: Any) -> Iterable[Any]:
     return value if isinstance(value, list) else ()
 
 
-def fits(validator: Validator, value: Any) -> bool:
+def fits(validator: "Validator", value: Any) -> bool:
     """Say whether `value` is as the schema wants it. What is nested too deeply is not."""
     try:
         return validator.is_valid(value)
