@@ -9,8 +9,6 @@ from urllib.parse import unquote
 
 import msgspec
 import structlog
-from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
-from prometheus_client.registry import CollectorRegistry
 
 from headgate_api.errors import HeadgateError
 from headgate_api.labels import GATEWAY_AUDIENCE
@@ -23,6 +21,7 @@ from headgate_gateway.explain.explanation import Explanation
 from headgate_gateway.explain.words import words
 from headgate_gateway.feedback import Feedback
 from headgate_gateway.snapshots import Snapshots
+from headgate_gateway.telemetry.exposition import CONTENT_TYPE
 from headgate_gateway.waking import in_task
 
 log = structlog.get_logger(__name__)
@@ -39,7 +38,7 @@ METHODS: Final = ("GET", "HEAD")
 LIMITS: Final = Limits(body_bytes=4096, bodies_bytes=1024 * 1024)
 """No request here needs a body."""
 NO_STORE: Final = b"cache-control: no-store\r\n"
-METRICS: Final = b"content-type: %s\r\n" % CONTENT_TYPE_LATEST.encode()
+METRICS: Final = b"content-type: %s\r\n" % CONTENT_TYPE.encode()
 
 
 def admin_port(handle: "Admin") -> Edge:
@@ -52,7 +51,7 @@ class Admin:
     Args:
         snapshots: reported under /snapshot.
         feedback: reported under /feedback.
-        registry: shown under /metrics.
+        metrics: shown under /metrics.
         requests: reports under /debug/requests what is in work.
         explain: explains under /debug/requests/ID a request that has ended, or says why it cannot.
         unready: tells why the gateway should get no requests; empty: it should.
@@ -64,7 +63,7 @@ class Admin:
         *,
         snapshots: Snapshots,
         feedback: Feedback,
-        registry: CollectorRegistry,
+        metrics: Callable[[], bytes],
         requests: Callable[[], bytes],
         explain: Callable[[str], Explanation | str],
         unready: Callable[[], str],
@@ -76,7 +75,7 @@ class Admin:
         self._open: dict[str, Callable[[], Answer]] = {
             "/healthz": lambda: _text("ok"),
             "/readyz": self._readiness,
-            "/metrics": lambda: (200, METRICS, generate_latest(registry)),
+            "/metrics": lambda: (200, METRICS, metrics()),
         }
         self._reports: dict[str, Callable[[], bytes]] = {
             "/snapshot": lambda: msgspec.json.encode(snapshots.report),

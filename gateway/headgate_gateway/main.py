@@ -138,7 +138,7 @@ class Process:
         admin = Admin(
             snapshots=self.gateway.snapshots,
             feedback=self.gateway.feedback,
-            registry=self.gateway.metrics.registry(),
+            metrics=self.gateway.metrics.exposition,
             requests=self.gateway.requests_in_flight,
             explain=self.gateway.explain,
             unready=self._unready,

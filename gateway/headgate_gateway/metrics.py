@@ -1,18 +1,16 @@
 """Every metric of the gateway, in one place: names are an interface.
 
-The data path adds to plain numbers that it holds on to; a collector reads them when somebody asks.
+The data path adds to plain numbers that it holds on to; they are read when somebody asks.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector, CollectorRegistry
-
+from headgate_gateway.telemetry.exposition import Exposition
 from headgate_gateway.telemetry.genai import Bound, GenAi
 from headgate_gateway.telemetry.names import Conventions
-from headgate_gateway.telemetry.series import Bounds, Catalog, Count, Spread, counter, histogram
+from headgate_gateway.telemetry.series import Bounds, Catalog, Count, Spread
 from headgate_gateway.telemetry.speculation import SpeculationMetrics
 
 STAGE_BOUNDS: Final[Bounds] = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
@@ -81,7 +79,7 @@ class StreamMetrics:
         )
 
 
-class Metrics(Collector):
+class Metrics:
     """The gateway's numbers.
 
     `model` is a ModelDeployment's name, `route` a RoutingPolicy's or `direct`; tenants are never a
@@ -243,30 +241,24 @@ class Metrics(Collector):
 
     # To Prometheus
 
-    def registry(self) -> CollectorRegistry:
-        registry = CollectorRegistry()
-        registry.register(self)
-        return registry
-
-    def collect(self) -> Iterator[Metric]:
+    def exposition(self) -> bytes:
         self.settle()
-        catalog = self.catalog
-        yield from map(counter, catalog.counted)
-        yield from map(histogram, catalog.spread)
-        yield self._overflows()
-        yield from self.speculation.gauges()
-        for gauge in catalog.gauges:
-            yield GaugeMetricFamily(gauge.name, gauge.text, value=gauge.read())
-        for total in catalog.counters:
-            yield CounterMetricFamily(total.name, total.text, value=total.read())
-
-    def _overflows(self) -> Metric:
-        metric = CounterMetricFamily(
-            "headgate_gateway_series_overflow",
+        told, catalog = Exposition(), self.catalog
+        for counts in catalog.counted:
+            series = [(values, count.value) for values, count in counts.items()]
+            told.numbers("counter", f"{counts.name}_total", counts.text, counts.labels, series)
+        for spreads in catalog.spread:
+            told.histogram(spreads)
+        told.numbers(
+            "counter",
+            "headgate_gateway_series_overflow_total",
             "What a metric with too many series counted as `other`.",
-            labels=("metric",),
+            ("metric",),
+            [((each.name,), each.overflowed) for each in catalog.families if each.labels],
         )
-        for family in self.catalog.families:
-            if family.labels:
-                metric.add_metric((family.name,), family.overflowed)
-        return metric
+        self.speculation.tell(told)
+        for gauge in catalog.gauges:
+            told.numbers("gauge", gauge.name, gauge.text, (), [((), gauge.read())])
+        for total in catalog.counters:
+            told.numbers("counter", f"{total.name}_total", total.text, (), [((), total.read())])
+        return told.encode()

@@ -42,7 +42,7 @@ async def admin(
     answers = Admin(
         snapshots=gateway.snapshots,
         feedback=gateway.feedback,
-        registry=gateway.metrics.registry(),
+        metrics=gateway.metrics.exposition,
         requests=requests or gateway.requests_in_flight,
         explain=gateway.explain,
         unready=lambda: unready,

@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from prometheus_client.exposition import generate_latest
 from structlog.testing import capture_logs
 
 from headgate_api.snapshot import DeadlineBody, Entry, HedgingBody
@@ -52,7 +51,7 @@ class Kept:
 
 def told(running: Running) -> str:
     """All metrics, as Prometheus reads them."""
-    return generate_latest(running.gateway.metrics.registry()).decode()
+    return running.gateway.metrics.exposition().decode()
 
 
 async def silent(connection: Connection) -> None:
@@ -334,7 +333,7 @@ def test_the_latest_conventions_count_tokens_their_way() -> None:
     bound.add_usages(
         (Usage(10, 4, cached_tokens=3, reasoning_tokens=2), Usage(99, 4, estimated=True), None)
     )
-    text = generate_latest(metrics.registry()).decode()
+    text = metrics.exposition().decode()
 
     names = (
         'gen_ai_operation_name="chat",gen_ai_provider_name="headgate",'

@@ -1,14 +1,11 @@
-"""Counters and histograms as plain numbers, and a collector's view of them.
+"""Counters and histograms as plain numbers.
 
 The data path holds on to the series that it adds to. Nothing is computed until somebody asks.
 """
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Collection, Sequence
-from math import inf
 from typing import Any, Final, Generic, TypeAlias, TypeVar, final
-
-from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
 
 Bounds: TypeAlias = tuple[float, ...]
 """Of a histogram's buckets, ascending; a value on a bound is below it."""
@@ -119,7 +116,7 @@ class Reading:
 
 
 class Catalog:
-    """All that a collector is to read. What is made here is in it."""
+    """All that is to be told. What is made here is in it."""
 
     def __init__(self) -> None:
         self.counted: list[Family[Count]] = []
@@ -151,21 +148,3 @@ class Catalog:
         counter = Reading(name, text)
         self.counters.append(counter)
         return counter
-
-
-def counter(family: Family[Count]) -> Metric:
-    metric = CounterMetricFamily(family.name, family.text, labels=family.labels)
-    for values, count in family.items():
-        metric.add_metric(values, count.value)
-    return metric
-
-
-def histogram(family: Family[Spread]) -> Metric:
-    metric = HistogramMetricFamily(family.name, family.text, labels=family.labels)
-    for values, spread in family.items():
-        buckets, running = [], 0
-        for bound, count in zip((*spread.bounds, inf), spread.counts, strict=True):
-            running += count
-            buckets.append(("+Inf" if bound == inf else str(bound), running))
-        metric.add_metric(values, buckets, spread.total)
-    return metric

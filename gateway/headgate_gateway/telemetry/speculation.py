@@ -1,10 +1,9 @@
 """What is counted of guessing ahead, by names that are an interface: see `Metrics`."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import NamedTuple, TypeAlias
 
-from prometheus_client.core import GaugeMetricFamily, Metric
-
+from headgate_gateway.telemetry.exposition import Exposition
 from headgate_gateway.telemetry.series import Catalog
 
 Place: TypeAlias = tuple[str, str, str, str]
@@ -38,20 +37,17 @@ class SpeculationMetrics:
             *("namespace", "model", "variant", "result"),
         )
 
-    def gauges(self) -> Iterator[Metric]:
+    def tell(self, told: Exposition) -> None:
+        """Write what is known of each place. What is not known has no series."""
         labels = ("namespace", "route", "model", "variant")
-        p = self._p
-        on = GaugeMetricFamily(p + "on", "1 while guessing is worth it.", labels=labels)
-        acceptance = GaugeMetricFamily(
-            p + "acceptance_ratio", "Guessed tokens that were accepted.", labels=labels
+        p, judged = self._p, list(self.judged())
+        on = [(each.place, float(each.worth)) for each in judged]
+        told.numbers("gauge", p + "on", "1 while guessing is worth it.", labels, on)
+        accepted = [(e.place, e.acceptance / 100) for e in judged if e.acceptance is not None]
+        told.numbers(
+            "gauge", p + "acceptance_ratio", "Guessed tokens that were accepted.", labels, accepted
         )
-        benefit = GaugeMetricFamily(
-            p + "benefit_ratio", "Time per token that guessing saved.", labels=labels
+        saved = [(each.place, each.benefit / 100) for each in judged if each.benefit is not None]
+        told.numbers(
+            "gauge", p + "benefit_ratio", "Time per token that guessing saved.", labels, saved
         )
-        for place, worth, accepted, saved in self.judged():
-            on.add_metric(place, worth)
-            if accepted is not None:
-                acceptance.add_metric(place, accepted / 100)
-            if saved is not None:
-                benefit.add_metric(place, saved / 100)
-        yield from (on, acceptance, benefit)
