@@ -5,7 +5,8 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
+from functools import partial
 from typing import Any, Final, Protocol
 
 import structlog
@@ -14,7 +15,6 @@ import uvloop
 from headgate_gateway import garbage
 from headgate_gateway.admin import Admin, Authorize, admin_port
 from headgate_gateway.calls.ask import Patience
-from headgate_gateway.context.egress import Egress
 from headgate_gateway.context.tokenizers import TokenizerFiles
 from headgate_gateway.edge.limits import Limits
 from headgate_gateway.edge.tls import Certificate
@@ -81,6 +81,14 @@ async def serve(settings: Settings) -> None:
         await client.close()
 
 
+def fetch(hosts: Collection[str], url: str, most: int) -> bytes:
+    """Get what is at a URL: see `Egress`."""
+    # Only who names a tokenizer that is elsewhere pays for a client and its certificates: 4 MiB.
+    from headgate_gateway.context.egress import Egress  # noqa: PLC0415
+
+    return Egress(hosts).fetch(url, most)
+
+
 def stopping() -> asyncio.Event:
     """Be told of SIGTERM and SIGINT."""
     stop = asyncio.Event()
@@ -130,7 +138,7 @@ class Process:
             keys=chosen_store(settings),
             answer_bytes=settings.idempotency_answer_bytes,
             load_tokenizer=TokenizerFiles(
-                settings.tokenizer_dir, Egress(settings.allowed_hosts)
+                settings.tokenizer_dir, partial(fetch, settings.allowed_hosts)
             ).load,
             explanations=Ring(settings.explain_requests, settings.explain_seconds),
         )

@@ -51,7 +51,7 @@ def named(content: bytes, tmp_path: Path) -> TokenizerBody:
 
 @pytest.fixture
 def files(tmp_path: Path) -> TokenizerFiles:
-    return TokenizerFiles(tmp_path / "kept", Egress())
+    return TokenizerFiles(tmp_path / "kept", Egress().fetch)
 
 
 def test_a_file_is_loaded_and_counts(
@@ -267,7 +267,7 @@ def host() -> Iterator[Host]:
 
 def test_what_was_fetched_is_kept_by_its_digest(host: Host, content: bytes, tmp_path: Path) -> None:
     host.body = content
-    files = TokenizerFiles(tmp_path / "kept", host.egress())
+    files = TokenizerFiles(tmp_path / "kept", host.egress().fetch)
     wanted = TokenizerBody(uri=f"https://{host.name}/t.json", digest=digest(content))
     first, second = files.load(wanted), files.load(wanted)
     assert (1, first.count("a word")) == (len(host.paths), second.count("a word"))
@@ -277,7 +277,7 @@ def test_what_was_fetched_is_kept_by_its_digest(host: Host, content: bytes, tmp_
 
 
 def test_what_has_another_digest_is_not_kept(host: Host, tmp_path: Path) -> None:
-    files = TokenizerFiles(tmp_path / "kept", host.egress())
+    files = TokenizerFiles(tmp_path / "kept", host.egress().fetch)
     with pytest.raises(TerminalError, match="another digest"):
         files.load(TokenizerBody(uri=f"https://{host.name}/t.json", digest=digest(b"other")))
     assert not (tmp_path / "kept").exists()

@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 
-LARGE = {"aiohttp", "kubernetes", "opentelemetry.sdk", "pydantic", "redis", "sqlite3"}
+LARGE = {
+    *("aiohttp", "jinja2", "jsonschema_rs", "kubernetes", "opentelemetry.sdk"),
+    *("prometheus_client", "pydantic", "re2", "redis", "sqlite3"),
+}
 """Libraries that take megabytes and that not every gateway needs."""
 ALONE = """
 import asyncio

@@ -17,7 +17,6 @@ import structlog
 from headgate_api.errors import HeadgateError, TerminalError
 from headgate_api.snapshot import TokenizerBody
 from headgate_gateway.context.counting import Counter
-from headgate_gateway.context.egress import Egress
 
 log = structlog.get_logger(__name__)
 
@@ -29,6 +28,8 @@ PAUSE: Final = 60.0  # s from a failure to the next try
 
 Load: TypeAlias = Callable[[TokenizerBody], Counter]
 """Gets a tokenizer ready. It waits."""
+Fetch: TypeAlias = Callable[[str, int], bytes]
+"""Gets what is at a URL, at most so many bytes of it: `Egress.fetch`."""
 
 
 class Tokenizers:
@@ -86,12 +87,12 @@ class TokenizerFiles:
 
     Args:
         folder: keeps what was fetched, by digest.
-        egress: fetches.
+        fetch: gets one from elsewhere.
     """
 
-    def __init__(self, folder: Path, egress: Egress) -> None:
+    def __init__(self, folder: Path, fetch: Fetch) -> None:
         self._folder = folder
-        self._egress = egress
+        self._fetch = fetch
 
     def load(self, wanted: TokenizerBody) -> Counter:
         """Read, or fetch, check and load a tokenizer. Raises `HeadgateError`: it cannot be used."""
@@ -107,7 +108,7 @@ class TokenizerFiles:
         kept = self._folder / f"{wanted.digest.removeprefix('sha256:')}.json"
         if kept.exists():
             return _checked(_read(kept), wanted.digest)
-        content = _checked(self._egress.fetch(wanted.uri, LARGEST), wanted.digest)
+        content = _checked(self._fetch(wanted.uri, LARGEST), wanted.digest)
         self._folder.mkdir(parents=True, exist_ok=True)
         new = kept.with_suffix(f".{os.getpid()}")
         new.write_bytes(content)

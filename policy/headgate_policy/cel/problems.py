@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from difflib import get_close_matches
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +41,8 @@ class Refused(Exception):
 
 def meant(word: str, known: Iterable[str], suffix: str = "") -> str:
     """End a sentence with the known word that is nearest to an unknown one, if one is near."""
+    from difflib import get_close_matches  # noqa: PLC0415 - few expressions have mistakes
+
     lowered = {name.lower(): name for name in known}
     close = get_close_matches(word.lower(), lowered, n=1)
     return f"; did you mean {lowered[close[0]]}{suffix}?" if close else ""
