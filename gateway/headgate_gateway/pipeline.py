@@ -34,6 +34,10 @@ class Pipeline:
         self, stages: Sequence[Stage], metrics: Metrics, clock: Callable[[], float]
     ) -> None:
         self._names = tuple(stage.name for stage in stages)
+        self._before: tuple[str, ...] = ()
+        """Names of the stages that the last request had come to before ours."""
+        self._joined = self._names
+        """With ours behind them: requests share it."""
         self._stages = list(stages)
         self._decide = [stage.decide for stage in stages]
         self._refusals = metrics.refusals
@@ -41,7 +45,11 @@ class Pipeline:
 
     def ask(self, request: Request) -> Verdict | Coroutine[Any, Any, Verdict]:
         """Ask them all. It is awaited only where a stage waits: see `decided`."""
-        request.timeline.names += self._names
+        timeline = request.timeline
+        if timeline.names is not self._before:  # as of the request before
+            self._before = timeline.names
+            self._joined = timeline.names + self._names
+        timeline.names = self._joined
         return self._go_on(request, 0)
 
     def _go_on(self, request: Request, first: int) -> Verdict | Coroutine[Any, Any, Verdict]:

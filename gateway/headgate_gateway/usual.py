@@ -110,6 +110,8 @@ class Kind:
     """Namespace, model, cohort."""
     common: str
     """The facts that they share, as members of a JSON object."""
+    steps: tuple[str, ...]
+    """Names of the stages that they may come to."""
     answers: Count
     attempts: Count
     stages: tuple[Spread, ...]
@@ -184,7 +186,10 @@ class Usual:
             usage=usage,
             ends_at=request.deadline.ends_at,
         )
-        return line, usual_record(request, outcome.watch, usage, kind.common, now)
+        kept = usual_record(
+            request, outcome.watch, usage, common=kind.common, names=kind.steps, now=now
+        )
+        return line, kept
 
     def _make(self, request: Request, attempt: Attempt, facts: Facts) -> Kind:
         if len(self._kinds) >= MOST_KINDS:
@@ -198,6 +203,7 @@ class Usual:
         return Kind(
             (identity.namespace, identity.name, cohort.name),
             common[1:-1].decode(),
+            request.timeline.names,
             metrics.requests.of(str(facts.status), ""),
             metrics.attempts.of(*labels, OK),
             tuple(map(metrics.stage_seconds.of, request.timeline.names)),

@@ -49,7 +49,13 @@ def record(request: Request, watch: Watch | None, line: bytes) -> Record:
 
 
 def usual_record(
-    request: Request, watch: Watch | None, usage: Usage, common: str, now: float
+    request: Request,
+    watch: Watch | None,
+    usage: Usage,
+    *,
+    common: str,
+    names: tuple[str, ...],
+    now: float,
 ) -> Record:
     """Take down what one came to whose line of the log `usual` can write again.
 
@@ -58,6 +64,7 @@ def usual_record(
         watch: what was seen of its stream.
         usage: of its answer.
         common: what its line has in common with others.
+        names: of its stages, as all others have them.
         now: s since 1970, when it ended.
     """
     timeline, deadline, allowance = request.timeline, request.deadline, request.allowance
@@ -82,7 +89,7 @@ def usual_record(
         timeline.seconds,
     )
     decided, packed = _packed(request, watch), _ENCODER.encode(own)
-    return Record(ended, packed, common, timeline.names, b"", request.route, decided)
+    return Record(ended, packed, common, names, b"", request.route, decided)
 
 
 def _packed(request: Request, watch: Watch | None) -> bytes:
