@@ -4,7 +4,6 @@ import asyncio
 import time
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
-from functools import partial
 from math import floor
 from typing import Any, Final, final
 
@@ -147,7 +146,7 @@ class Answer:
             exchange=self.exchange,
             request=request,
             outcome=self.outcome,
-            labels=partial(self._labels, "call"),
+            labels=self._call_labels,
             clock=self._clock,
         )
         return delivery.stream() if request.asked.streams else delivery.whole()
@@ -181,6 +180,9 @@ class Answer:
         stages = self.request.timeline.stages
         stage = "call" if self._call is not None else stages[-1][0] if stages else "edge"
         refuse(self.exchange, refusal, self._labels(stage))
+
+    def _call_labels(self) -> bytes:
+        return self._labels("call")
 
     def _labels(self, stage: str) -> bytes:
         """What decided about this answer, for whoever debugs it: as much as is known."""
