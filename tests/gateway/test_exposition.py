@@ -19,7 +19,7 @@ from headgate_gateway.telemetry.exposition import CONTENT_TYPE, Exposition
 from headgate_gateway.telemetry.series import Family, Spread
 
 LABELS = ("tenant", "model")
-BOUNDS = (0.001, 0.5, 1.0, 67108864)
+BOUNDS = (0.001, 0.5, 1.0, 67108864.0)
 VALUES = st.tuples(*(st.text() | st.sampled_from(['a"b', "a\\nb", "\\n"]) for _ in LABELS))
 NUMBERS = st.floats(0, 1e15, allow_subnormal=False) | st.sampled_from([0.0, 1e6, inf])
 

@@ -19,7 +19,7 @@ from headgate_gateway.edge.exchange import Head
 from headgate_gateway.idempotency.choose import chosen_store
 from headgate_gateway.idempotency.keyed import digest
 from headgate_gateway.idempotency.sqlite import SqliteStore
-from headgate_gateway.idempotency.store import Claim, Found, Store
+from headgate_gateway.idempotency.store import LEASE, Claim, Found, Store
 from headgate_gateway.idempotency.valkey import ValkeyStore
 from headgate_gateway.settings import Settings, read_settings
 
@@ -452,18 +452,29 @@ async def test_what_is_in_force_when_the_key_is_written_down_decides(
 async def test_leases_are_renewed_while_work_goes_on(
     start: Start, keys: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("headgate_gateway.idempotency.keyed.LEASE", 0.003)
     renewed: list[list[Claim]] = []
     monkeypatch.setattr(keys, "renew", lambda claims: renewed.append(list(claims)))
     slow = Slow()
     running = await start(slow, keys=keys)
+    keyed = running.gateway.idempotency
     task = asyncio.create_task(ask(running))
-    await until(lambda: len(renewed) > 2)
+    for _ in range(3):
+        await until(lambda: keyed._timer is not None)
+        timer = keyed._timer
+        assert timer is not None
+        assert timer.when() - asyncio.get_running_loop().time() < LEASE / 2
+        timer.cancel()  # it is long: its time comes now
+        keyed._renew()
     slow.go_on.set()
     await task
 
-    assert {1} == {len(claims) for claims in renewed}
-    await until(lambda: running.gateway.idempotency._timer is None)
+    assert [1, 1, 1] == [len(claims) for claims in renewed]
+    timer = keyed._timer
+    assert timer is not None
+    timer.cancel()
+    keyed._renew()  # nothing is left to renew
+    assert keyed._timer is None
+    assert len(renewed) == 3
 
 
 # Clients that leave

@@ -19,7 +19,7 @@ FIRST_BOUNDS: Final = (
     *(0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0),
 )
 TOKEN_BOUNDS: Final = (*(0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5),)
-USAGE_BOUNDS: Final = tuple(4**n for n in range(14))
+USAGE_BOUNDS: Final = tuple(4.0**n for n in range(14))
 COMMON: Final = tuple(
     map(
         prometheus,
